@@ -1,2 +1,78 @@
-//! The binary.
-fn main() {}
+//! The `sluice` binary: reads the configuration, builds the rooms, runs until told to stop.
+//!
+//! It decides nothing about shares, jobs or money; it wires the crates that do, and says in one line what is wrong
+//! where something is.
+
+mod config;
+mod demo;
+mod failure;
+mod mine;
+mod run;
+mod standing;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use config::Config;
+use failure::Failure;
+use tracing_subscriber::EnvFilter;
+
+/// A Bitcoin mining pool server.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A pool on a chain of its own, with miners and a dashboard: nothing to set up.
+    Demo(demo::Options),
+    /// Runs the pool.
+    Run(ConfigFile),
+    /// Reads and checks the configuration, and says what it comes to. Touches nothing.
+    Check(ConfigFile),
+    /// Brings the ledger's database to the present form, and ends.
+    Migrate(ConfigFile),
+    /// A CPU miner, for trying things.
+    Miner(mine::Options),
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file. SLUICE__SECTION__KEY in the environment overrides a key of it.
+    #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { failure::USAGE.into() } else { 0 })
+    });
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match carry_out(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sluice: {failure}");
+            failure.code()
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
+    let load = |file: ConfigFile| Config::load(&file.config, std::env::vars());
+    match command {
+        Command::Demo(options) => runtime.block_on(demo::demo(options)),
+        Command::Run(file) => runtime.block_on(run::run(load(file)?)),
+        Command::Check(file) => load(file).map(|config| println!("{config}")),
+        Command::Migrate(file) => runtime.block_on(run::migrate(load(file)?)),
+        Command::Miner(options) => runtime.block_on(mine::mine(options)),
+    }
+}

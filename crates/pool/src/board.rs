@@ -1,0 +1,164 @@
+//! The current work: templates become jobs here, one per payout class, each encoded once for everybody.
+//!
+//! Every job has an id that this process never used before, and carries it in its coinbase beside a salt of this
+//! process. So no two jobs ever ask for the same header: a miner that starts its nonces over with a new job id finds no
+//! duplicates (C-34), and shares of before a restart cannot be handed in again after it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use ledger::{Class, Terms, Worker};
+use rand::RngExt;
+use share::{Difficulty, Job};
+use stratum::v1::Notify;
+use template::{CoinbaseError, Output, Template};
+use tokio::{sync::watch, time::Instant};
+
+use crate::space::{EXTRANONCE1, EXTRANONCE2};
+
+/// Makes postings out of templates.
+pub struct Board {
+    terms: Terms,
+    tag: String,
+    salt: [u8; 4],
+    last_id: AtomicU32,
+}
+
+/// One template as it is offered to miners.
+pub struct Posting {
+    board: Arc<Board>,
+    /// Id of its jobs.
+    pub id: u32,
+    /// Counts the tips that this process has worked on: a job with another number is stale.
+    pub tip: u64,
+    /// The template behind it.
+    pub template: Arc<Template>,
+    /// When the template was first posted: its time goes on from there.
+    since: Instant,
+    classes: Mutex<HashMap<Class, Arc<Work>>>,
+}
+
+/// A job as one payout class has it.
+pub struct Work {
+    /// Job id: on the wire, and in the coinbase.
+    pub id: u32,
+    /// See [`Posting::tip`].
+    pub tip: u64,
+    /// What is hashed.
+    pub job: Job,
+    /// The job as V1 says it.
+    pub notify: Notify,
+    /// What else a block needs.
+    pub template: Arc<Template>,
+    /// What the coinbase pays: script and satoshi.
+    pub outputs: Vec<(Vec<u8>, u64)>,
+}
+
+impl Board {
+    /// `tag` stands in every coinbase; `terms` say whom it pays.
+    pub fn new(terms: Terms, tag: String) -> Arc<Self> {
+        let salt = rand::rng().random();
+        Arc::new(Self { terms, tag, salt, last_id: AtomicU32::new(rand::rng().random::<u32>() >> 1) })
+    }
+
+    /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes.
+    pub async fn run(
+        self: Arc<Self>,
+        mut templates: watch::Receiver<Option<Arc<Template>>>,
+        repeat: Duration,
+        postings: watch::Sender<Option<Arc<Posting>>>,
+    ) {
+        loop {
+            let template = templates.borrow_and_update().clone();
+            if let Some(template) = template {
+                let posting = self.post(template, postings.borrow().as_deref());
+                tracing::debug!(
+                    height = posting.template.height,
+                    id = posting.id,
+                    tip = posting.tip,
+                    "posted"
+                );
+                postings.send_replace(Some(Arc::new(posting)));
+            }
+            tokio::select! {
+                changed = templates.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(repeat) => {}
+            }
+        }
+    }
+
+    /// Whether the jobs of two workers pay into the same coinbase outputs.
+    pub fn pays_alike(&self, one: &Worker, other: &Worker) -> bool {
+        self.terms.class(one) == self.terms.class(other)
+    }
+
+    fn post(self: &Arc<Self>, template: Arc<Template>, before: Option<&Posting>) -> Posting {
+        let same = before.filter(|before| Arc::ptr_eq(&before.template, &template));
+        let tip = match before {
+            Some(before) if before.template.prev_hash == template.prev_hash => before.tip,
+            Some(before) => before.tip + 1,
+            None => 0,
+        };
+        Posting {
+            board: self.clone(),
+            id: self.next_id(),
+            tip,
+            since: same.map_or_else(Instant::now, |before| before.since),
+            template,
+            classes: Mutex::default(),
+        }
+    }
+
+    fn next_id(&self) -> u32 {
+        self.last_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Posting {
+    /// The work of the class that `worker` belongs to: built once, then shared.
+    ///
+    /// # Errors
+    /// When no valid coinbase can be made of the operator's tag and the class's outputs.
+    pub fn work(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
+        let class = self.board.terms.class(worker);
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(work) = classes.get(&class) {
+            return Ok(work.clone());
+        }
+        let work = Arc::new(self.build(worker, self.id)?);
+        classes.insert(class, work.clone());
+        Ok(work)
+    }
+
+    /// The same under an id of its own: for a session that has this posting's work already.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub fn work_again(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
+        Ok(Arc::new(self.build(worker, self.board.next_id())?))
+    }
+
+    /// Difficulty of a block on this posting.
+    pub fn network_difficulty(&self) -> Difficulty {
+        self.template.network_target.difficulty()
+    }
+
+    fn build(&self, worker: &Worker, id: u32) -> Result<Work, CoinbaseError> {
+        let pays = self.board.terms.outputs(worker, self.template.coinbase_value);
+        let outputs: Vec<Output> =
+            pays.iter().map(|(script, sats)| Output { script: script.clone(), sats: *sats }).collect();
+        let salt = [self.board.salt, id.to_be_bytes()].concat();
+        let size = EXTRANONCE1 + EXTRANONCE2;
+        let coinbase = template::coinbase(&self.template, &self.board.tag, &salt, &outputs, size)?;
+        let mut job = self.template.job(coinbase);
+        job.time = job.time.saturating_add(u32::try_from(self.since.elapsed().as_secs()).unwrap_or(0));
+        let notify = Notify::new(&job);
+        Ok(Work { id, tip: self.tip, job, notify, template: self.template.clone(), outputs: pays })
+    }
+}

@@ -1,0 +1,73 @@
+//! What the pool room can be told; the binary fills it in from the operator's configuration.
+
+use std::time::Duration;
+
+use share::Difficulty;
+
+/// Settings of the pool room.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Chain whose addresses miners may name.
+    pub network: bitcoin::Network,
+    /// Text in every coinbase.
+    pub tag: String,
+    /// First byte of every extranonce that this process hands out: two pools that share a payout address must differ.
+    pub instance: u8,
+    /// Threads that serve miners; at least 1.
+    pub shards: usize,
+    /// Difficulty of shares.
+    pub vardiff: VardiffConfig,
+    /// What a peer may use up.
+    pub limits: Limits,
+    /// A job is sent at least this often, though nothing changed: miners take a longer silence for a dead pool (C-38).
+    pub repeat: Duration,
+}
+
+/// How difficulty follows a miner's speed.
+#[derive(Clone, Copy, Debug)]
+pub struct VardiffConfig {
+    /// How many shares a minute a session should send.
+    pub shares_per_minute: f64,
+    /// Difficulty of a session's first job.
+    pub start: Difficulty,
+    /// Never below this.
+    pub min: Difficulty,
+    /// Never above this. `min` = `max` pins the difficulty.
+    pub max: Difficulty,
+}
+
+/// What a peer may use up before it is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections in all; further ones are closed at once.
+    pub connections: usize,
+    /// Bytes in a line before a worker is authorized (C-03).
+    pub line_before_authorize: usize,
+    /// Bytes in a line afterwards.
+    pub line: usize,
+    /// Workers on one connection.
+    pub workers: usize,
+    /// How long a connection may take to authorize a worker.
+    pub authorize: Duration,
+    /// How long a write may be blocked by a peer that does not read.
+    pub write: Duration,
+    /// How long a peer may be silent.
+    pub idle: Duration,
+    /// How long an extranonce is kept for a peer that left (C-20).
+    pub resume: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 18_000,
+            line_before_authorize: 4 * 1024,
+            line: 16 * 1024,
+            workers: 4_096,
+            authorize: Duration::from_secs(60),
+            write: Duration::from_secs(10),
+            idle: Duration::from_secs(30 * 60),
+            resume: Duration::from_secs(10 * 60),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Who is mining, and how fast: figures for people, gathered once a second off the way of a share.
+//!
+//! What is owed is the ledger's to say; nothing here is money.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ledger::{Worker, WorkerId};
+use share::{Reason, Work};
+use tokio::sync::watch;
+
+use crate::board::Posting;
+
+/// The window of every hashrate shown, in milliseconds.
+pub const WINDOW_MS: u64 = 10 * 60_000;
+const BUCKETS: usize = 20;
+const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
+
+/// Reads the latest [`Snapshot`]. Cheap to clone.
+#[derive(Clone)]
+pub struct Roster(watch::Receiver<Arc<Snapshot>>);
+
+/// The pool as it was less than two seconds ago.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// When it was taken, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Hashes per second over the last ten minutes, or since there is work.
+    pub hashrate: f64,
+    /// Open connections, authorized or not.
+    pub connections: usize,
+    /// Workers that are connected, or were in the last ten minutes.
+    pub workers: Vec<WorkerState>,
+    /// What is being mined on.
+    pub tip: Option<Tip>,
+    /// Refused submissions by reason since the start.
+    pub rejects: Vec<(Reason, u64)>,
+    /// Whether the spool takes shares.
+    pub storing: bool,
+}
+
+/// What is being mined on.
+#[derive(Clone, Copy, Debug)]
+pub struct Tip {
+    /// Height of the block being looked for.
+    pub height: u32,
+    /// Its difficulty.
+    pub network_difficulty: f64,
+    /// When its template came, milliseconds since 1970.
+    pub template_time_ms: u64,
+}
+
+/// One worker, over all its connections.
+#[derive(Clone, Debug)]
+pub struct WorkerState {
+    /// Payout address.
+    pub address: Arc<str>,
+    /// Worker name; may be empty.
+    pub name: Arc<str>,
+    /// What the miner calls itself, as it last did.
+    pub agent: Arc<str>,
+    /// The protocol it speaks.
+    pub protocol: &'static str,
+    /// Open connections.
+    pub connections: usize,
+    /// Hashes per second over the last ten minutes, or since it came.
+    pub hashrate: f64,
+    /// Difficulty last given.
+    pub difficulty: f64,
+    /// Its last accepted share, milliseconds since 1970.
+    pub last_share_ms: Option<u64>,
+    /// Highest difficulty of a hash since the start.
+    pub best: f64,
+}
+
+/// What a shard shows of itself, once a second.
+#[derive(Default)]
+pub(crate) struct View {
+    pub connections: usize,
+    pub workers: Vec<WorkerState>,
+    pub rejects: [u64; Reason::ALL.len()],
+    pub storing: bool,
+}
+
+impl Roster {
+    /// The latest figures.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.borrow().clone()
+    }
+
+    pub(crate) fn channel() -> (watch::Sender<Arc<Snapshot>>, Self) {
+        let (sender, receiver) = watch::channel(Arc::default());
+        (sender, Self(receiver))
+    }
+}
+
+/// Joins what the shards show; a worker may be connected to several.
+pub(crate) fn merge(views: &[Arc<Mutex<View>>], tip: Option<Tip>, now_ms: u64) -> Snapshot {
+    let mut workers: HashMap<(Arc<str>, Arc<str>), WorkerState> = HashMap::new();
+    let mut snapshot = Snapshot { time_ms: now_ms, tip, storing: true, ..Snapshot::default() };
+    let mut rejects = [0; Reason::ALL.len()];
+    for view in views {
+        let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.connections += view.connections;
+        snapshot.storing &= view.storing;
+        rejects.iter_mut().zip(view.rejects).for_each(|(sum, count)| *sum += count);
+        for worker in &view.workers {
+            let key = (worker.address.clone(), worker.name.clone());
+            workers.entry(key).and_modify(|all| all.add(worker)).or_insert_with(|| worker.clone());
+        }
+    }
+    snapshot.workers = workers.into_values().collect();
+    snapshot.workers.sort_by(|a, b| (&a.address, &a.name).cmp(&(&b.address, &b.name)));
+    snapshot.hashrate = snapshot.workers.iter().map(|worker| worker.hashrate).sum();
+    snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
+    snapshot
+}
+
+impl Tip {
+    pub(crate) fn of(posting: &Posting, template_time_ms: u64) -> Self {
+        let network_difficulty = posting.network_difficulty().get();
+        Self { height: posting.template.height, network_difficulty, template_time_ms }
+    }
+}
+
+impl WorkerState {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.hashrate += other.hashrate;
+        self.best = self.best.max(other.best);
+        if other.last_share_ms > self.last_share_ms {
+            (self.last_share_ms, self.difficulty) = (other.last_share_ms, other.difficulty);
+            self.agent = other.agent.clone();
+        }
+    }
+}
+
+/// A shard's figures of one worker.
+pub(crate) struct Tally {
+    pub worker: Arc<Worker>,
+    address: Arc<str>,
+    name: Arc<str>,
+    pub agent: RefCell<Arc<str>>,
+    pub connections: Cell<usize>,
+    pub difficulty: Cell<f64>,
+    pub unsaved_rejects: Cell<u64>,
+    seen_ms: Cell<u64>,
+    last_share_ms: Cell<Option<u64>>,
+    best: Cell<f64>,
+    meter: RefCell<Meter>,
+}
+
+/// A shard's figures of all its workers.
+#[derive(Default)]
+pub(crate) struct Tallies(HashMap<WorkerId, Rc<Tally>>);
+
+impl Tallies {
+    /// The tally of `worker`, who was seen just now.
+    pub fn of(&mut self, worker: &Arc<Worker>, now_ms: u64) -> Rc<Tally> {
+        let tally = self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms)));
+        tally.seen_ms.set(now_ms);
+        tally.clone()
+    }
+
+    /// Everyone, without those who left long ago.
+    pub fn states(&mut self, now_ms: u64) -> Vec<WorkerState> {
+        self.0.retain(|_, tally| tally.connections.get() > 0 || now_ms < tally.seen_ms.get() + WINDOW_MS);
+        self.0.values().map(|tally| tally.state(now_ms)).collect()
+    }
+
+    /// Takes out the refused submissions that are not in the spool yet.
+    pub fn take_rejects(&self) -> impl Iterator<Item = (Arc<Worker>, u64)> {
+        let unsaved = |tally: &Rc<Tally>| Some(tally.unsaved_rejects.take()).filter(|&count| count > 0);
+        self.0.values().filter_map(move |tally| Some((tally.worker.clone(), unsaved(tally)?)))
+    }
+}
+
+impl Tally {
+    fn new(worker: Arc<Worker>, now_ms: u64) -> Self {
+        Self {
+            address: Arc::from(worker.address()),
+            name: Arc::from(worker.name()),
+            worker,
+            agent: RefCell::new(Arc::from("")),
+            connections: Cell::new(0),
+            difficulty: Cell::new(0.0),
+            unsaved_rejects: Cell::new(0),
+            seen_ms: Cell::new(now_ms),
+            last_share_ms: Cell::new(None),
+            best: Cell::new(0.0),
+            meter: RefCell::new(Meter::new(now_ms)),
+        }
+    }
+
+    /// Counts an accepted share.
+    pub fn share(&self, work: Work, hash_difficulty: f64, now_ms: u64) {
+        self.seen_ms.set(now_ms);
+        self.last_share_ms.set(Some(now_ms));
+        self.best.set(self.best.get().max(hash_difficulty));
+        self.meter.borrow_mut().add(work, now_ms);
+    }
+
+    fn state(&self, now_ms: u64) -> WorkerState {
+        WorkerState {
+            address: self.address.clone(),
+            name: self.name.clone(),
+            agent: self.agent.borrow().clone(),
+            protocol: "V1",
+            connections: self.connections.get(),
+            hashrate: self.meter.borrow_mut().rate(now_ms),
+            difficulty: self.difficulty.get(),
+            last_share_ms: self.last_share_ms.get(),
+            best: self.best.get(),
+        }
+    }
+}
+
+/// Work over the last ten minutes, in steps of half a minute. A float is fine: this is shown, never paid.
+struct Meter {
+    since_ms: u64,
+    step: u64,
+    work: [f64; BUCKETS],
+}
+
+impl Meter {
+    fn new(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, step: now_ms / BUCKET_MS, work: [0.0; BUCKETS] }
+    }
+
+    fn advance(&mut self, now_ms: u64) {
+        let step = (now_ms / BUCKET_MS).max(self.step);
+        for passed in (self.step + 1..=step).take(BUCKETS) {
+            self.work[passed as usize % BUCKETS] = 0.0;
+        }
+        if step - self.step > BUCKETS as u64 {
+            self.work = [0.0; BUCKETS];
+        }
+        self.step = step;
+    }
+
+    fn add(&mut self, work: Work, now_ms: u64) {
+        self.advance(now_ms);
+        self.work[self.step as usize % BUCKETS] += work as f64;
+    }
+
+    /// Hashes per second.
+    fn rate(&mut self, now_ms: u64) -> f64 {
+        self.advance(now_ms);
+        let oldest_ms = (self.step + 1).saturating_sub(BUCKETS as u64) * BUCKET_MS;
+        // Half a minute at least: one lucky first share is no hashrate.
+        let span_ms = now_ms.saturating_sub(oldest_ms.max(self.since_ms)).max(BUCKET_MS);
+        self.work.iter().sum::<f64>() * 1000.0 / span_ms as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_forgets_after_ten_minutes() {
+        let mut meter = Meter::new(1_000_000);
+        for second in 0..1200 {
+            meter.add(5_000, 1_000_000 + second * 1000);
+        }
+        let end = 1_000_000 + 1_200_000;
+        assert!((meter.rate(end) / 5_000.0 - 1.0).abs() < 0.01, "{}", meter.rate(end));
+        let half = meter.rate(end + WINDOW_MS / 2);
+        assert!((half / 2_500.0 - 1.0).abs() < 0.06, "{half}");
+        assert!(meter.rate(end + WINDOW_MS + BUCKET_MS) < 1e-9);
+        assert!(meter.rate(end + 1000 * WINDOW_MS) < 1e-9);
+        meter.add(1, 0); // a clock that jumps back
+        assert!(meter.rate(0) >= 0.0);
+    }
+
+    #[test]
+    fn a_young_meter_counts_from_its_start() {
+        let mut meter = Meter::new(0);
+        (0..60).for_each(|second| meter.add(100, second * 1000));
+        assert!((meter.rate(60_000) - 100.0).abs() < 1.0);
+    }
+}

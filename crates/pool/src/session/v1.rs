@@ -1,0 +1,321 @@
+//! Stratum V1.
+//!
+//! Replies go out in the order of the requests (C-07); a request without an id is carried out but not answered (C-11). Until a worker is authorized nothing else is said (C-12, C-13);
+//! from then on every `set_difficulty` is followed at once by a job of its own (C-37).
+
+use std::{collections::HashMap, sync::Arc};
+
+use ledger::{ShareRecord, Worker};
+use share::{Difficulty, Reason, Target, check::VERSION_MASK};
+use stratum::v1::{self, Call, Configure, Configured, Fault, Id, encode};
+
+use super::{
+    Credit, Now, Outcome,
+    channel::{self, Channel},
+};
+use crate::{
+    Config,
+    board::Board,
+    password::Wishes,
+    space::{EXTRANONCE2, Space, Taken},
+};
+
+/// A V1 connection's state.
+pub struct Session {
+    config: Arc<Config>,
+    space: Space,
+    board: Arc<Board>,
+    agent: Arc<str>,
+    channel: Option<Channel>,
+    workers: Vec<Arc<Worker>>,
+    /// Index in `workers` by the user name as the miner spells it.
+    names: HashMap<Box<str>, usize>,
+    wishes: Wishes,
+    /// Version bits that were negotiated; 0 without.
+    version_mask: u32,
+    /// The difficulty last said.
+    said: Option<Difficulty>,
+}
+
+impl Session {
+    /// A session that was just connected.
+    pub fn new(config: Arc<Config>, space: Space, board: Arc<Board>) -> Self {
+        Self {
+            config,
+            space,
+            board,
+            agent: Arc::from(""),
+            channel: None,
+            workers: Vec::new(),
+            names: HashMap::new(),
+            wishes: Wishes::default(),
+            version_mask: 0,
+            said: None,
+        }
+    }
+
+    /// What the miner calls itself.
+    pub fn agent(&self) -> &Arc<str> {
+        &self.agent
+    }
+
+    /// The difficulty in force.
+    pub fn difficulty(&self) -> Option<Difficulty> {
+        self.said
+    }
+
+    /// Whether a worker was authorized.
+    pub fn is_authorized(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// The session ended: its miner may come back to its channel for a while (C-20).
+    pub fn end(self, now_ms: u64) {
+        if let Some(channel) = self.channel {
+            self.space.leave(channel, now_ms);
+        }
+    }
+
+    /// A line came, without its line break.
+    pub fn line(&mut self, line: &[u8], now: Now<'_>, out: &mut Outcome) {
+        match v1::decode(line) {
+            Ok(Some(request)) => self.call(request, now, out),
+            Ok(None) => {}
+            Err(malformed) => match malformed.fault {
+                Fault::NotJson => out.close = Some("not JSON"),
+                Fault::BadParams { reason, text } => {
+                    out.refused.push((None, reason));
+                    encode::refused_with(&mut out.reply, &malformed.id, reason, text);
+                }
+            },
+        }
+    }
+
+    /// There is new work.
+    pub fn posted(&mut self, now: Now<'_>, out: &mut Outcome) {
+        self.send_job(now, out);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now<'_>, out: &mut Outcome) {
+        if self.channel.as_mut().is_some_and(|channel| channel.vardiff.tick(now.ms)) {
+            self.send_job(now, out);
+        }
+    }
+
+    fn call(&mut self, request: v1::Request<'_>, now: Now<'_>, out: &mut Outcome) {
+        let id = request.id;
+        let changed = match request.call {
+            Call::Submit(submit) => self.submit(&id, &submit, now, out),
+            Call::Subscribe { agent, session } => {
+                self.subscribe(&id, agent.as_deref(), session.as_deref(), now, out)
+            }
+            Call::Authorize { user, password } => self.authorize(&id, &user, password.as_deref(), now, out),
+            Call::Configure(configure) => self.configure(&id, &configure, now, out),
+            Call::SuggestDifficulty(difficulty) => {
+                encode::accepted(&mut out.reply, &id);
+                self.suggest(Wishes { start: difficulty, min: None }, now)
+            }
+            Call::ExtranonceSubscribe => {
+                encode::accepted(&mut out.reply, &id);
+                false
+            }
+            Call::Ping => {
+                encode::pong(&mut out.reply, &id);
+                false
+            }
+            Call::Unknown(_) => {
+                encode::refused(&mut out.reply, &id, Reason::UnknownMethod);
+                false
+            }
+        };
+        if changed {
+            self.send_job(now, out);
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        id: &Id<'_>,
+        agent: Option<&str>,
+        session: Option<&str>,
+        now: Now<'_>,
+        out: &mut Outcome,
+    ) -> bool {
+        if let Some(agent) = agent {
+            self.agent = Arc::from(agent);
+        }
+        let first = self.channel.is_none();
+        if first {
+            self.channel = match self.space.take(session, now.ms) {
+                Some(Taken::Resumed(channel)) => Some(*channel),
+                Some(Taken::Fresh(seat)) => Some(Channel::new(seat, self.config.vardiff, now.ms)),
+                None => {
+                    out.close = Some("no extranonce left");
+                    return false;
+                }
+            };
+            self.suggest(self.wishes, now);
+        }
+        if let Some(channel) = &self.channel {
+            let seat = channel.seat();
+            encode::subscribed(&mut out.reply, id, &seat.session_id, &seat.extranonce1, EXTRANONCE2);
+        }
+        first && self.is_authorized()
+    }
+
+    fn authorize(
+        &mut self,
+        id: &Id<'_>,
+        user: &str,
+        password: Option<&str>,
+        now: Now<'_>,
+        out: &mut Outcome,
+    ) -> bool {
+        let mut refuse = |text: &str| {
+            encode::refused_with(&mut out.reply, id, Reason::Unauthorized, text);
+            false
+        };
+        let worker = match Worker::parse(user, self.config.network) {
+            Ok(worker) => Arc::new(worker),
+            Err(error) => return refuse(&error.to_string()),
+        };
+        if self.names.contains_key(user) {
+            encode::accepted(&mut out.reply, id);
+            return false;
+        }
+        if self.workers.len() >= self.config.limits.workers {
+            return refuse("too many workers on this connection");
+        }
+        // The coinbase that this connection mines pays its first worker's class; nobody else's work may go into it.
+        if self.workers.first().is_some_and(|first| !self.board.pays_alike(first, &worker)) {
+            return refuse("this pool pays the finder from the coinbase: one address per connection");
+        }
+        encode::accepted(&mut out.reply, id);
+        self.names.insert(user.into(), self.workers.len());
+        self.workers.push(worker.clone());
+        out.authorized.push(worker);
+        if self.workers.len() > 1 {
+            return false;
+        }
+        if self.version_mask != 0 {
+            encode::set_version_mask(&mut out.reply, self.version_mask); // C-14
+        }
+        self.suggest(Wishes::parse(password.unwrap_or_default()), now);
+        true
+    }
+
+    fn configure(&mut self, id: &Id<'_>, configure: &Configure<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
+        if let Some(wanted) = &configure.version_rolling {
+            self.version_mask = wanted.mask & VERSION_MASK;
+        }
+        let min = configure.minimum_difficulty.flatten();
+        let version_mask = self.version_mask;
+        encode::configured(&mut out.reply, id, &Configured { wanted: configure, version_mask });
+        min.is_some() && self.suggest(Wishes { start: None, min }, now)
+    }
+
+    /// Takes wishes for the difficulty; they are remembered until there is a channel to apply them to.
+    fn suggest(&mut self, wishes: Wishes, now: Now<'_>) -> bool {
+        self.wishes =
+            Wishes { start: wishes.start.or(self.wishes.start), min: wishes.min.or(self.wishes.min) };
+        let Some(channel) = &mut self.channel else { return false };
+        channel.vardiff.suggest(wishes.start, wishes.min, now.ms) && self.said.is_some()
+    }
+
+    fn submit(&mut self, id: &Id<'_>, submit: &v1::Submit<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
+        let worker = self.names.get(submit.worker.as_ref()).copied();
+        match self.judge(submit, worker, now, out) {
+            Ok(changed) => {
+                encode::accepted(&mut out.reply, id);
+                changed
+            }
+            Err(reason) => {
+                out.refused.push((worker, reason));
+                encode::refused(&mut out.reply, id, reason);
+                false
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        submit: &v1::Submit<'_>,
+        worker: Option<usize>,
+        now: Now<'_>,
+        out: &mut Outcome,
+    ) -> Result<bool, Reason> {
+        let channel = self.channel.as_mut().ok_or(Reason::NotSubscribed)?;
+        // Jobs are only given to who has a worker, so whoever has a job to submit for has a first one.
+        let finder =
+            worker.or(Some(0)).and_then(|index| self.workers.get(index)).ok_or(Reason::Unauthorized)?;
+        let judged = channel.judge(
+            &channel::Submit {
+                job: submit.job,
+                extranonce2: submit.extranonce2,
+                time: submit.time,
+                nonce: submit.nonce,
+                version_bits: submit.version_bits.unwrap_or(0),
+            },
+            now.ms,
+        );
+        if let (Some(work), Some(submission)) = (&judged.work, &judged.block) {
+            out.solved.push(channel::solution(work, submission, judged.hash, finder, now.ms));
+        }
+        let (target, is_current) = judged.share?;
+        let worker = worker.ok_or(Reason::Unauthorized)?;
+        if !now.storing {
+            return Err(Reason::NotStored);
+        }
+        if !channel.credit(judged.hash) {
+            return Err(Reason::Duplicate);
+        }
+        let (height, bits) = judged.work.map_or((0, 0), |work| (work.job.height, work.job.bits));
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&judged.hash[..8]);
+        out.credits.push(Credit {
+            worker,
+            record: ShareRecord {
+                time_ms: now.ms,
+                worker: finder.id(),
+                work: target.work(),
+                height,
+                bits,
+                hash_tag: u64::from_le_bytes(tag),
+            },
+            hash_difficulty: Target::from_le_bytes(judged.hash).difficulty().get(),
+        });
+        Ok(is_current && channel.vardiff.share(now.ms))
+    }
+
+    /// Sends the current work, with the difficulty before it if that is news; under a job id of its own if this
+    /// session had the posting's before.
+    fn send_job(&mut self, now: Now<'_>, out: &mut Outcome) {
+        let (Some(posting), Some(worker), Some(channel)) =
+            (now.posting, self.workers.first(), &mut self.channel)
+        else {
+            return;
+        };
+        channel.vardiff.network(posting.network_difficulty(), now.ms);
+        let difficulty = channel.vardiff.difficulty();
+        let again = channel.has(posting.id);
+        let work = if again { posting.work_again(worker) } else { posting.work(worker) };
+        let work = match work {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::error!(%error, "no job: no valid coinbase");
+                return;
+            }
+        };
+        let clean = self.said.is_none() || channel.is_new_tip(work.tip);
+        if self.said != Some(difficulty) {
+            encode::set_difficulty(&mut out.reply, difficulty);
+            self.said = Some(difficulty);
+        }
+        work.notify.write(&mut out.reply, work.id, work.job.time, clean);
+        channel.give(work, self.version_mask, now.ms);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! A session without a socket: lines in, lines out. Rules C-nn are those of docs/STRATUM-V1.md.
+
+use bytes::Bytes;
+use ledger::{Scheme, Terms};
+use serde_json::{Value, json};
+use share::{Coinbase, Extranonce, Submission, sha256};
+use template::Template;
+use tokio::sync::watch;
+
+use super::*;
+use crate::{VardiffConfig, board::Posting, config::Limits};
+
+const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+const OTHER: &str = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry";
+/// One in about 43 hashes is a share, one in about 4300 a block.
+const SHARE: f64 = 1e-8;
+const BLOCK_BITS: u32 = 0x1f0f_4240;
+const NOW: u64 = 1_700_000_000_000;
+
+struct Desk {
+    session: Session,
+    board: Arc<Board>,
+    space: Space,
+    config: Arc<Config>,
+    postings: watch::Sender<Option<Arc<Template>>>,
+    posted: watch::Receiver<Option<Arc<Posting>>>,
+    posting: Option<Arc<Posting>>,
+    now_ms: u64,
+    storing: bool,
+    out: Outcome,
+}
+
+fn difficulty(value: f64) -> Difficulty {
+    Difficulty::new(value).unwrap()
+}
+
+fn template(prev: u8, bits: u32) -> Arc<Template> {
+    Arc::new(Template {
+        height: 101,
+        prev_hash: [prev; 32],
+        version: 0x2000_0000,
+        bits,
+        network_target: Target::from_compact(bits).unwrap(),
+        time: (NOW / 1000) as u32,
+        min_time: (NOW / 1000) as u32 - 100,
+        coinbase_value: 5_000_000_000,
+        witness_commitment: None,
+        transactions: Bytes::new(),
+        transaction_count: 0,
+        branch: vec![[9; 32]],
+        long_poll: None,
+    })
+}
+
+impl Desk {
+    async fn new(scheme: Scheme) -> Self {
+        let terms = Terms { scheme, fee_ppm: 10_000, pool_script: vec![0x51], pool_address: String::new() };
+        let board = Board::new(terms, "/test/".into());
+        let config = Arc::new(Config {
+            network: bitcoin::Network::Regtest,
+            tag: "/test/".into(),
+            instance: 3,
+            shards: 1,
+            vardiff: VardiffConfig {
+                shares_per_minute: 10.0,
+                start: difficulty(SHARE),
+                min: difficulty(SHARE / 100.0),
+                max: difficulty(1e12),
+            },
+            limits: Limits::default(),
+            repeat: std::time::Duration::from_secs(1000),
+        });
+        let (postings, templates) = watch::channel(None);
+        let (post, posted) = watch::channel(None);
+        tokio::spawn(board.clone().run(templates, config.repeat, post));
+        let space = Space::new(3, 60_000);
+        let session = Session::new(config.clone(), space.clone(), board.clone());
+        let (now_ms, storing, out) = (NOW, true, Outcome::default());
+        let mut desk =
+            Self { session, board, space, config, postings, posted, posting: None, now_ms, storing, out };
+        desk.template(template(1, BLOCK_BITS)).await;
+        desk.lines();
+        desk
+    }
+
+    async fn template(&mut self, template: Arc<Template>) {
+        self.postings.send_replace(Some(template));
+        self.posted.changed().await.unwrap();
+        self.posting = self.posted.borrow_and_update().clone();
+        let now = Now { ms: self.now_ms, posting: self.posting.as_ref(), storing: self.storing };
+        self.session.posted(now, &mut self.out);
+    }
+
+    fn reconnect(&mut self) {
+        let session = Session::new(self.config.clone(), self.space.clone(), self.board.clone());
+        std::mem::replace(&mut self.session, session).end(self.now_ms);
+    }
+
+    fn say(&mut self, line: impl ToString) -> Vec<Value> {
+        let now = Now { ms: self.now_ms, posting: self.posting.as_ref(), storing: self.storing };
+        self.session.line(line.to_string().as_bytes(), now, &mut self.out);
+        self.lines()
+    }
+
+    /// What was said since, a value a line; what else came of it stays in `out`.
+    fn lines(&mut self) -> Vec<Value> {
+        let text = String::from_utf8(std::mem::take(&mut self.out.reply)).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Vec<Value> {
+        self.say(json!({"id": id.into(), "method": method, "params": params}))
+    }
+
+    /// Subscribes and authorizes; returns the subscribe result and the job's notify.
+    fn begin(&mut self) -> (Value, Value) {
+        let subscribed = self.ask(1, "mining.subscribe", json!(["test/1"]))[0]["result"].clone();
+        let lines = self.ask(2, "mining.authorize", json!([format!("{ADDRESS}.w"), "x"]));
+        (subscribed, lines.last().unwrap().clone())
+    }
+}
+
+fn methods(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["method"].as_str().unwrap_or("reply")).collect()
+}
+
+/// Finds a submission for `notify` that `wanted` likes, by the text of the protocol alone.
+fn solve(subscribed: &Value, notify: &Value, wanted: impl Fn(&[u8; 32]) -> bool) -> Value {
+    let text = |at: usize| notify["params"][at].as_str().unwrap().to_owned();
+    let bytes = |hex: String| hex::decode(hex).unwrap();
+    let number = |hex: String| u32::from_str_radix(&hex, 16).unwrap();
+    let extranonce1 = bytes(subscribed[1].as_str().unwrap().into());
+    let size = subscribed[2].as_u64().unwrap() as usize;
+    let coinbase = Coinbase::new(bytes(text(2)), bytes(text(3)), extranonce1.len() + size);
+    let branch = notify["params"][4].as_array().unwrap().iter();
+    let branch: Vec<[u8; 32]> =
+        branch.map(|node| bytes(node.as_str().unwrap().into()).try_into().unwrap()).collect();
+    let prev: Vec<u8> = bytes(text(1)).chunks(4).flat_map(|word| word.iter().rev().copied()).collect();
+    let job = share::Job {
+        version: number(text(5)),
+        prev_hash: prev.try_into().unwrap(),
+        coinbase,
+        branch: branch.into(),
+        min_time: 0,
+        time: number(text(7)),
+        bits: number(text(6)),
+        network_target: Target::MAX,
+        height: 0,
+    };
+    let extranonce2 = vec![0xab; size];
+    let extranonce = Extranonce::new(&[&extranonce1, &extranonce2]).unwrap();
+    for nonce in 0.. {
+        let submission = Submission { extranonce, time: job.time, nonce, version: job.version };
+        if wanted(&sha256::double(&job.header(&submission))) {
+            return json!([
+                format!("{ADDRESS}.w"),
+                text(0),
+                hex::encode(extranonce2),
+                text(7),
+                format!("{nonce:08x}")
+            ]);
+        }
+    }
+    unreachable!("some nonce will do");
+}
+
+fn is_share(hash: &[u8; 32]) -> bool {
+    difficulty(SHARE).target().is_met_by(hash) && !is_block(hash)
+}
+
+fn is_block(hash: &[u8; 32]) -> bool {
+    Target::from_compact(BLOCK_BITS).unwrap().is_met_by(hash)
+}
+
+/// The code of the error that `lines` consist of.
+fn code(lines: &[Value]) -> u64 {
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["result"], Value::Null);
+    lines[0]["error"][0].as_u64().unwrap()
+}
+
+fn accepted(lines: &[Value]) {
+    assert_eq!(lines[0]["result"], json!(true), "{lines:?}");
+    assert_eq!(lines[0]["error"], Value::Null);
+}
+
+const PPLNS: Scheme = Scheme::Pplns { factor: 2 };
+
+#[tokio::test]
+async fn c12_c15_order_of_a_start() {
+    let mut desk = Desk::new(PPLNS).await;
+    assert_eq!(methods(&desk.ask(1, "mining.subscribe", json!([]))), ["reply"]);
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, "x"]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"]);
+    assert_eq!(lines[2]["params"][8], json!(true));
+}
+
+#[tokio::test]
+async fn c14_version_mask_between_authorize_and_the_first_job() {
+    let mut desk = Desk::new(PPLNS).await;
+    let reply =
+        desk.ask(0, "mining.configure", json!([["version-rolling"], {"version-rolling.mask": "ffffffff"}]));
+    assert_eq!(reply[0]["result"]["version-rolling.mask"], json!("1fffe000"));
+    desk.ask(1, "mining.subscribe", json!([]));
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, "x"]));
+    let order = ["reply", "mining.set_version_mask", "mining.set_difficulty", "mining.notify"];
+    assert_eq!(methods(&lines), order);
+}
+
+#[tokio::test]
+async fn c16_authorize_before_subscribe_and_subscribe_twice() {
+    let mut desk = Desk::new(PPLNS).await;
+    assert_eq!(methods(&desk.ask(1, "mining.authorize", json!([ADDRESS, "x"]))), ["reply"]);
+    let first = desk.ask(2, "mining.subscribe", json!([]));
+    assert_eq!(methods(&first), ["reply", "mining.set_difficulty", "mining.notify"]);
+    let second = desk.ask(3, "mining.subscribe", json!([]));
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0]["result"], first[0]["result"]);
+}
+
+#[tokio::test]
+async fn c06_c08_envelope_of_every_reply() {
+    let mut desk = Desk::new(PPLNS).await;
+    for id in [json!(7), json!("seven"), json!(7.5), Value::Null] {
+        let reply = &desk.ask(id.clone(), "mining.nonsense", json!([]))[0];
+        assert_eq!(reply["id"], id);
+        assert!(
+            reply.as_object().unwrap().contains_key("error")
+                && reply.as_object().unwrap().contains_key("result")
+        );
+        assert_eq!(reply["error"][0], json!(20));
+    }
+    assert!(desk.say(json!({"method": "mining.subscribe", "params": []})).is_empty(), "no id, no reply");
+    assert!(desk.say(json!({"id": 1, "result": "pong", "error": null})).is_empty());
+    desk.say("GET / HTTP/1.1");
+    assert!(desk.out.close.is_some());
+}
+
+#[tokio::test]
+async fn a_share_is_credited_once_at_its_jobs_difficulty() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    let share = solve(&subscribed, &notify, is_share);
+    accepted(&desk.ask(4, "mining.submit", share.clone()));
+    let credit = desk.out.credits[0];
+    assert_eq!(credit.record.work, difficulty(SHARE).target().work());
+    assert_eq!((credit.record.height, credit.record.bits), (101, BLOCK_BITS));
+    assert!(desk.out.solved.is_empty());
+
+    assert_eq!(code(&desk.ask(4, "mining.submit", share.clone())), 22);
+    // C-33: another spelling is the same share.
+    let mut shouted = share.clone();
+    for at in [2, 4] {
+        shouted[at] = json!(shouted[at].as_str().unwrap().to_uppercase());
+    }
+    assert_eq!(code(&desk.ask(4, "mining.submit", shouted)), 22);
+    let mut zero_bits = share.clone();
+    zero_bits.as_array_mut().unwrap().push(json!("00000000"));
+    assert_eq!(code(&desk.ask(4, "mining.submit", zero_bits)), 22);
+    assert_eq!(desk.out.credits.len(), 1);
+}
+
+#[tokio::test]
+async fn refusals() {
+    let mut desk = Desk::new(PPLNS).await;
+    let nobody = json!([format!("{ADDRESS}.w"), "00000001", "00", "00000000", "00000000"]);
+    assert_eq!(code(&desk.ask(4, "mining.submit", nobody)), 25);
+    let (subscribed, notify) = desk.begin();
+    let share = solve(&subscribed, &notify, is_share);
+    let mut check = |at: usize, value: &str, expect: u64| {
+        let mut params = share.clone();
+        params[at] = json!(value);
+        assert_eq!(code(&desk.ask(4, "mining.submit", params)), expect, "{value} at {at}");
+    };
+    check(0, "stranger", 24);
+    check(1, "00000000", 21);
+    check(1, "nonsense", 21);
+    check(2, "abab", 20);
+    check(2, "xyz", 20);
+    check(3, "ffffffff", 20);
+    check(3, "00000001", 20);
+    check(4, "fffffffff", 20);
+    let mut rolled = share.clone();
+    rolled.as_array_mut().unwrap().push(json!("00002000"));
+    assert_eq!(code(&desk.ask(4, "mining.submit", rolled)), 20); // C-28: nothing was negotiated
+    let bad = solve(&subscribed, &notify, |hash| !is_share(hash) && !is_block(hash));
+    assert_eq!(code(&desk.ask(4, "mining.submit", bad)), 23);
+    desk.storing = false;
+    assert_eq!(code(&desk.ask(4, "mining.submit", share.clone())), 20);
+    assert!(desk.out.credits.is_empty());
+    desk.storing = true;
+    accepted(&desk.ask(4, "mining.submit", share));
+}
+
+#[tokio::test]
+async fn c46_a_block_is_submitted_whatever_else_is_wrong() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    let block = solve(&subscribed, &notify, is_block);
+    let mut stranger = block.clone();
+    stranger[0] = json!("stranger");
+    assert_eq!(code(&desk.ask(4, "mining.submit", stranger)), 24);
+    assert_eq!(desk.out.solved.len(), 1);
+    let found = &desk.out.solved[0].found;
+    assert_eq!((found.height, found.value_sats), (101, 5_000_000_000));
+    let parsed: bitcoin::Block = bitcoin::consensus::deserialize(&desk.out.solved[0].block).unwrap();
+    assert_eq!(bitcoin::hashes::Hash::to_byte_array(parsed.block_hash().to_raw_hash()), found.hash);
+    assert_eq!(
+        bitcoin::hashes::Hash::to_byte_array(parsed.txdata[0].compute_txid().to_raw_hash()),
+        found.coinbase_txid
+    );
+
+    // The same again earns the share, but is not sent to the nodes twice.
+    accepted(&desk.ask(4, "mining.submit", block));
+    assert_eq!((desk.out.solved.len(), desk.out.credits.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn c48_stale_after_a_new_tip_but_still_a_block() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    let (share, block) = (solve(&subscribed, &notify, is_share), solve(&subscribed, &notify, is_block));
+    desk.template(template(1, BLOCK_BITS)).await;
+    let lines = desk.lines();
+    assert_eq!(lines[0]["params"][8], json!(false), "same tip: not clean");
+    accepted(&desk.ask(4, "mining.submit", share.clone()));
+    desk.template(template(2, BLOCK_BITS)).await;
+    let lines = desk.lines();
+    assert_eq!(lines[0]["params"][8], json!(true));
+    assert_eq!(code(&desk.ask(4, "mining.submit", share)), 21);
+    assert_eq!(code(&desk.ask(4, "mining.submit", block)), 21);
+    assert_eq!(desk.out.solved.len(), 1);
+}
+
+#[tokio::test]
+async fn c34_no_two_jobs_are_alike() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (_, first) = desk.begin();
+    desk.template(template(1, BLOCK_BITS)).await;
+    let second = desk.lines().pop().unwrap();
+    let lines = desk.ask(5, "mining.suggest_difficulty", json!([SHARE * 2.0]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"], "C-37");
+    let third = lines[2].clone();
+    for (a, b) in [(&first, &second), (&second, &third), (&first, &third)] {
+        assert_ne!(a["params"][0], b["params"][0], "job id");
+        assert_ne!(a["params"][2], b["params"][2], "coinbase");
+    }
+    assert_eq!(third["params"][8], json!(false));
+}
+
+#[tokio::test]
+async fn c37_raised_and_lowered() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, easy) = desk.begin();
+    let hard = desk.ask(5, "mining.suggest_difficulty", json!([SHARE * 16.0])).pop().unwrap();
+    let meets = |low: f64, high: f64| {
+        move |hash: &[u8; 32]| {
+            difficulty(low).target().is_met_by(hash)
+                && !difficulty(high).target().is_met_by(hash)
+                && !is_block(hash)
+        }
+    };
+    // After raising: old jobs at the old difficulty.
+    let old = solve(&subscribed, &easy, meets(SHARE, SHARE * 16.0));
+    accepted(&desk.ask(4, "mining.submit", old));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE).target().work());
+    let below = solve(&subscribed, &hard, meets(SHARE, SHARE * 16.0));
+    assert_eq!(code(&desk.ask(4, "mining.submit", below.clone())), 23);
+    // After lowering: old jobs at the lower one for a while, and at their own if they meet it.
+    desk.ask(6, "mining.suggest_difficulty", json!([SHARE]));
+    accepted(&desk.ask(4, "mining.submit", below));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE).target().work());
+    let good = solve(&subscribed, &hard, |hash| {
+        difficulty(SHARE * 16.0).target().is_met_by(hash) && !is_block(hash)
+    });
+    accepted(&desk.ask(4, "mining.submit", good));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE * 16.0).target().work());
+    desk.now_ms += 20_000;
+    let late = solve(&subscribed, &hard, |hash| meets(SHARE, SHARE * 16.0)(hash) && hash[0] & 1 == 1);
+    let lines = desk.ask(4, "mining.submit", late);
+    assert!(code(&lines) == 23 || code(&lines) == 22);
+}
+
+#[tokio::test]
+async fn c20_a_session_is_resumed_with_what_it_had() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    let share = solve(&subscribed, &notify, is_share);
+    accepted(&desk.ask(4, "mining.submit", share.clone()));
+    let id = subscribed[0][1][1].clone();
+    desk.reconnect();
+    let again = desk.ask(1, "mining.subscribe", json!(["test/1", id]))[0]["result"].clone();
+    assert_eq!(again, subscribed);
+    let lines = desk.ask(2, "mining.authorize", json!([format!("{ADDRESS}.w"), "x"]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"]);
+    assert_eq!(lines[2]["params"][8], json!(true));
+    assert_eq!(code(&desk.ask(4, "mining.submit", share)), 22, "F-30: one credit over two connections");
+}
+
+#[tokio::test]
+async fn c23_several_workers_each_earn_their_own() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    accepted(&desk.ask(3, "mining.authorize", json!([format!("{OTHER}.x"), "x"])));
+    let mut share = solve(&subscribed, &notify, is_share);
+    share[0] = json!(format!("{OTHER}.x"));
+    accepted(&desk.ask(4, "mining.submit", share));
+    let worker = Worker::parse(&format!("{OTHER}.x"), bitcoin::Network::Regtest).unwrap();
+    assert_eq!((desk.out.credits[0].worker, desk.out.credits[0].record.worker), (1, worker.id()));
+}
+
+#[tokio::test]
+async fn solo_pays_the_finder_and_keeps_to_one_address() {
+    let mut desk = Desk::new(Scheme::Solo).await;
+    let (subscribed, notify) = desk.begin();
+    let own = Worker::parse(ADDRESS, bitcoin::Network::Regtest).unwrap();
+    assert!(notify["params"][3].as_str().unwrap().contains(&hex::encode(own.script())));
+    assert_eq!(code(&desk.ask(3, "mining.authorize", json!([OTHER, "x"]))), 24);
+    accepted(&desk.ask(3, "mining.authorize", json!([format!("{ADDRESS}.second"), "x"])));
+    let block = solve(&subscribed, &notify, is_block);
+    accepted(&desk.ask(4, "mining.submit", block));
+    let found = &desk.out.solved[0].found;
+    assert_eq!(found.outputs, vec![(own.script().to_vec(), 4_950_000_000), (vec![0x51], 50_000_000)]);
+}
+
+#[tokio::test]
+async fn bad_users_are_told_why() {
+    let mut desk = Desk::new(PPLNS).await;
+    for user in ["", "x", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4.w"] {
+        let lines = desk.ask(2, "mining.authorize", json!([user, "x"]));
+        assert_eq!(code(&lines), 24);
+        assert!(lines[0]["error"][1].as_str().unwrap().len() > 20, "{lines:?}");
+    }
+    assert!(!desk.session.is_authorized());
+}
+
+#[tokio::test]
+async fn passwords_and_wishes_set_the_start() {
+    let mut desk = Desk::new(PPLNS).await;
+    desk.ask(1, "mining.suggest_difficulty", json!([SHARE * 4.0]));
+    desk.ask(1, "mining.subscribe", json!([]));
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, "x"]));
+    assert_eq!(lines[1]["params"][0], json!(SHARE * 4.0));
+
+    desk.reconnect();
+    desk.ask(1, "mining.subscribe", json!([]));
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, format!("d={},md=0", SHARE * 8.0)]));
+    assert_eq!(lines[1]["params"][0], json!(SHARE * 8.0));
+}
+
+#[tokio::test]
+async fn difficulty_stays_below_that_of_a_block() {
+    let mut desk = Desk::new(PPLNS).await;
+    desk.begin();
+    let lines = desk.ask(5, "mining.suggest_difficulty", json!([1000]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"]);
+    let network = Target::from_compact(BLOCK_BITS).unwrap().difficulty().get();
+    assert_eq!(lines[1]["params"][0], json!(network));
+}

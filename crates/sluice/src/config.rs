@@ -1,0 +1,243 @@
+//! The operator's configuration: a TOML file, overridden by the environment, parsed to final types and checked whole
+//! before anything is opened.
+
+mod file;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, str::FromStr};
+
+use bitcoin::{Address, Network};
+use ledger::{Scheme, Terms};
+use pool::VardiffConfig;
+use share::Difficulty;
+use template::{Auth, RpcConfig};
+
+use crate::failure::Failure;
+
+/// Everything that `sluice run` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The chain.
+    pub network: Network,
+    /// The nodes, in order of preference; at least one.
+    pub nodes: Vec<RpcConfig>,
+    /// Text in every coinbase.
+    pub tag: String,
+    /// First byte of every extranonce.
+    pub instance: u8,
+    /// Who is paid, and how.
+    pub terms: Terms,
+    /// Where Stratum V1 is served; at least one.
+    pub v1: Vec<SocketAddr>,
+    /// How miners reach it, as the dashboard says.
+    pub stratum_urls: Vec<String>,
+    /// Threads that serve miners.
+    pub shards: usize,
+    /// Difficulty of shares.
+    pub vardiff: VardiffConfig,
+    /// Database.
+    pub ledger_url: String,
+    /// Directory of the spool.
+    pub spool: PathBuf,
+    /// Directory of found blocks on their way to the nodes.
+    pub blocks: PathBuf,
+    /// Where the API and the dashboard are served.
+    pub api: SocketAddr,
+}
+
+impl Config {
+    /// Reads `path`, lays `SLUICE__SECTION__KEY` of `environment` over it, and checks the whole.
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("cannot read the configuration {}: {error}", path.display()))
+        })?;
+        let overrides: BTreeMap<String, String> = environment
+            .filter_map(|(key, value)| Some((key.strip_prefix("SLUICE__")?.to_owned(), value)))
+            .collect();
+        file::File::parse(&text, &overrides)
+            .and_then(Self::check)
+            .map_err(|wrong| Failure::usage(format!("{}: {wrong}", path.display())))
+    }
+
+    fn check(file: file::File) -> Result<Self, String> {
+        let network = network(&file.network)?;
+        if file.node.is_empty() {
+            return Err("there is no [[node]]: name at least one Bitcoin node".into());
+        }
+        let nodes = file.node.iter().enumerate();
+        let nodes = nodes.map(|(index, node)| self::node(index, node, network)).collect::<Result<_, _>>()?;
+        let fee_ppm = fee_ppm(file.pool.fee_percent)?;
+        let scheme = scheme(&file.pool.scheme, file.pool.pplns_factor)?;
+        let address = address(&file.pool.address, network)?;
+        let terms = Terms {
+            scheme,
+            fee_ppm,
+            pool_script: address.script_pubkey().into_bytes(),
+            pool_address: address.to_string(),
+        };
+        let v1: Vec<SocketAddr> = listen("stratum.v1", &file.stratum.v1)?;
+        if v1.is_empty() {
+            return Err(
+                "stratum.v1 is empty: name at least one address to listen on, like \"0.0.0.0:3333\"".into()
+            );
+        }
+        listen("stratum.v2", &file.stratum.v2)?;
+        if !file.stratum.v2.is_empty() {
+            tracing::warn!("stratum.v2: Stratum V2 is not served yet; these addresses are not listened on");
+        }
+        let api = listen("api.listen", std::slice::from_ref(&file.api.listen))?[0];
+        if v1.contains(&api) && api.port() != 0 {
+            return Err(format!("api.listen and stratum.v1 are both {api}: give each an address of its own"));
+        }
+        let urls = v1.iter().map(|address| format!("stratum+tcp://{address}")).collect();
+        let spool = file.ledger.spool;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            network,
+            nodes,
+            tag: tag(file.pool.tag)?,
+            instance: file.pool.instance,
+            terms,
+            v1,
+            stratum_urls: file.stratum.public.unwrap_or(urls),
+            shards: file.stratum.shards.unwrap_or(cores).clamp(1, 256),
+            vardiff: vardiff(&file.vardiff)?,
+            ledger_url: ledger_url(file.ledger.url)?,
+            blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool)),
+            spool,
+            api,
+        })
+    }
+}
+
+impl fmt::Display for Config {
+    /// What an operator would want to see again, without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, terms, v1, api, spool, blocks, shards, .. } = self;
+        writeln!(
+            f,
+            "network {network}, {:?}, fee {} ppm, pool address {}",
+            terms.scheme, terms.fee_ppm, terms.pool_address
+        )?;
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.url.as_str()).collect();
+        writeln!(f, "nodes {}", nodes.join(", "))?;
+        writeln!(f, "stratum v1 on {v1:?} with {shards} shards, api on {api}")?;
+        write!(f, "spool {}, blocks {}", spool.display(), blocks.display())
+    }
+}
+
+fn network(name: &str) -> Result<Network, String> {
+    match name {
+        "main" => Ok(Network::Bitcoin),
+        "testnet4" => Ok(Network::Testnet4),
+        "signet" => Ok(Network::Signet),
+        "regtest" => Ok(Network::Regtest),
+        _ => Err(format!("network = \"{name}\": choose one of main, testnet4, signet, regtest")),
+    }
+}
+
+fn node(index: usize, node: &file::Node, network: Network) -> Result<RpcConfig, String> {
+    let at = format!("node {}", index + 1);
+    if !node.rpc.starts_with("http://") {
+        return Err(format!(
+            "{at}: rpc = \"{}\" is no http:// address, like \"http://127.0.0.1:8332\"",
+            node.rpc
+        ));
+    }
+    let auth = match (&node.cookie, &node.rpc_user, &node.rpc_password) {
+        (Some(cookie), None, None) => Auth::Cookie(cookie.clone()),
+        (None, Some(user), Some(password)) => {
+            Auth::Password { user: user.clone(), password: password.clone() }
+        }
+        (Some(_), ..) => {
+            return Err(format!("{at}: give either cookie or rpc_user and rpc_password, not both"));
+        }
+        _ => return Err(format!("{at}: give either cookie, or both rpc_user and rpc_password")),
+    };
+    if node.ipc.is_some() || node.zmq_hashblock.is_some() {
+        tracing::warn!(node = %node.rpc, "ipc and zmq_hashblock are not used yet: long polling is");
+    }
+    Ok(RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network })
+}
+
+fn scheme(name: &str, factor: u32) -> Result<Scheme, String> {
+    match name {
+        "pplns" if factor == 0 => {
+            Err("pool.pplns_factor = 0: the window must be at least one block long".into())
+        }
+        "pplns" => Ok(Scheme::Pplns { factor }),
+        "solo" => Ok(Scheme::Solo),
+        "tides" | "pps" | "fpps" | "pps_plus" => {
+            Err(format!("pool.scheme = \"{name}\" is not there yet: choose pplns or solo"))
+        }
+        _ => Err(format!("pool.scheme = \"{name}\": choose pplns or solo")),
+    }
+}
+
+/// Percent as the operator writes it, to a millionth of the reward; finer than that is refused, not rounded.
+fn fee_ppm(percent: f64) -> Result<u32, String> {
+    let ppm = (percent * 10_000.0).round();
+    let exact = (percent * 10_000.0 - ppm).abs() < 1e-6;
+    if !(0.0..=100.0).contains(&percent) || !exact {
+        return Err(format!("pool.fee_percent = {percent}: give 0 to 100, with at most four decimals"));
+    }
+    Ok(ppm as u32)
+}
+
+fn address(text: &str, network: Network) -> Result<Address, String> {
+    let parsed = Address::from_str(text)
+        .map_err(|error| format!("pool.address = \"{text}\" is no address: {error}"))?;
+    parsed.require_network(network).map_err(|_| {
+        format!("pool.address = \"{text}\" is not of the network {network}: give one of that network")
+    })
+}
+
+fn tag(tag: String) -> Result<String, String> {
+    /// 100 bytes of scriptSig, less the height, the salt, the extranonce and the opcodes that push them.
+    const MOST: usize = 64;
+    if tag.len() > MOST {
+        return Err(format!("pool.tag is {} bytes long: at most {MOST} fit into a coinbase", tag.len()));
+    }
+    Ok(tag)
+}
+
+fn listen(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let parse = |text: &String| {
+        text.parse()
+            .map_err(|_| format!("{key}: \"{text}\" is no address to listen on, like \"0.0.0.0:3333\""))
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
+    let difficulty = |key: &str, value: f64| {
+        Difficulty::new(value).ok_or_else(|| format!("vardiff.{key} = {value}: give a number above zero"))
+    };
+    let config = VardiffConfig {
+        shares_per_minute: file.shares_per_minute,
+        start: difficulty("start", file.start)?,
+        min: difficulty("min", file.min)?,
+        max: difficulty("max", file.max)?,
+    };
+    if !(file.shares_per_minute > 0.0 && file.shares_per_minute <= 60_000.0) {
+        let rate = file.shares_per_minute;
+        return Err(format!("vardiff.shares_per_minute = {rate}: give a number above 0, at most 60000"));
+    }
+    if config.min > config.max {
+        return Err(format!("vardiff.min = {} is above vardiff.max = {}: swap them", file.min, file.max));
+    }
+    Ok(config)
+}
+
+fn ledger_url(url: String) -> Result<String, String> {
+    if ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(url);
+    }
+    Err("ledger.url must begin with sqlite:// or postgres://".into())
+}
+
+fn beside(spool: &Path) -> PathBuf {
+    spool.with_file_name("blocks")
+}
+
+#[cfg(test)]
+mod tests;

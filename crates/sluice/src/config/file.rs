@@ -1,0 +1,187 @@
+//! The file as it is written: sections, keys, defaults. What a value means is checked one level up.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub network: String,
+    #[serde(default)]
+    pub node: Vec<Node>,
+    pub pool: Pool,
+    #[serde(default)]
+    pub stratum: Stratum,
+    #[serde(default)]
+    pub vardiff: Vardiff,
+    #[serde(default)]
+    pub ledger: Ledger,
+    #[serde(default)]
+    pub api: Api,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    pub rpc: String,
+    pub rpc_user: Option<String>,
+    pub rpc_password: Option<String>,
+    pub cookie: Option<PathBuf>,
+    pub ipc: Option<PathBuf>,
+    pub zmq_hashblock: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    #[serde(default = "default_tag")]
+    pub tag: String,
+    pub address: String,
+    #[serde(default = "default_fee")]
+    pub fee_percent: f64,
+    #[serde(default = "default_scheme")]
+    pub scheme: String,
+    /// Length of the PPLNS window, in expected blocks.
+    #[serde(default = "default_factor")]
+    pub pplns_factor: u32,
+    #[serde(default)]
+    pub instance: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stratum {
+    pub v1: Vec<String>,
+    pub v2: Vec<String>,
+    /// What the dashboard tells miners to connect to, where that is not what is listened on.
+    pub public: Option<Vec<String>>,
+    /// Threads; one a core by default.
+    pub shards: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vardiff {
+    pub shares_per_minute: f64,
+    pub start: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    pub url: String,
+    pub spool: PathBuf,
+    /// Found blocks on their way; `blocks` beside the spool by default.
+    pub blocks: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    pub listen: String,
+}
+
+fn default_tag() -> String {
+    "/sluice/".into()
+}
+
+fn default_fee() -> f64 {
+    1.0
+}
+
+fn default_scheme() -> String {
+    "pplns".into()
+}
+
+fn default_factor() -> u32 {
+    2
+}
+
+impl Default for Stratum {
+    fn default() -> Self {
+        Self { v1: vec!["0.0.0.0:3333".into()], v2: Vec::new(), public: None, shards: None }
+    }
+}
+
+impl Default for Vardiff {
+    fn default() -> Self {
+        Self { shares_per_minute: 10.0, start: 1024.0, min: 0.001, max: 1e12 }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { url: "sqlite://sluice.db".into(), spool: "spool".into(), blocks: None }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".into() }
+    }
+}
+
+impl File {
+    /// Parses `text` and lays `overrides` (`SECTION__KEY` to value) over it.
+    ///
+    /// # Errors
+    /// One line: what is wrong and where.
+    pub fn parse(text: &str, overrides: &BTreeMap<String, String>) -> Result<Self, String> {
+        if overrides.is_empty() {
+            return toml::from_str(text).map_err(|error| explain(&error, text));
+        }
+        let mut table: Table = toml::from_str(text).map_err(|error| explain(&error, text))?;
+        for (key, value) in overrides {
+            let path: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
+            set(&mut table, &path, value).ok_or_else(|| {
+                format!("SLUICE__{key} in the environment names no key: it must be SLUICE__SECTION__KEY")
+            })?;
+        }
+        let names = || overrides.keys().map(|key| format!("SLUICE__{key}")).collect::<Vec<_>>().join(", ");
+        table.try_into().map_err(|error: toml::de::Error| {
+            format!("{} (with {} of the environment laid over the file)", error.message(), names())
+        })
+    }
+}
+
+fn explain(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {}", before.lines().count().max(1), error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// Sets what `path` names; numbers in it are places in an array, such as the first `[[node]]`'s 0.
+fn set(table: &mut Table, path: &[String], value: &str) -> Option<()> {
+    match path {
+        [] => None,
+        [key] => {
+            table.insert(key.clone(), literal(value));
+            Some(())
+        }
+        [key, index, rest @ ..] if index.parse::<usize>().is_ok() && !rest.is_empty() => {
+            let entries =
+                table.entry(key.clone()).or_insert_with(|| Value::Array(Vec::new())).as_array_mut()?;
+            let index: usize = index.parse().ok().filter(|&index| index <= entries.len())?;
+            if index == entries.len() {
+                entries.push(Value::Table(Table::new()));
+            }
+            set(entries.get_mut(index)?.as_table_mut()?, rest, value)
+        }
+        [key, rest @ ..] => {
+            let inner = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+            set(inner.as_table_mut()?, rest, value)
+        }
+    }
+}
+
+/// A value as TOML would read it, else the text itself: nobody wants to quote quotes in an environment.
+fn literal(value: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
+    parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(value.to_owned()))
+}

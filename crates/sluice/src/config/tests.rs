@@ -1,0 +1,71 @@
+use super::*;
+
+/// The sample that is shipped: it must stay right.
+const SAMPLE: &str = include_str!("../../../../sluice.example.toml");
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let overrides = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    file::File::parse(text, &overrides).and_then(Config::check)
+}
+
+#[test]
+fn the_sample_is_good() {
+    let config = load(SAMPLE, &[]).unwrap();
+    assert_eq!(config.network, Network::Signet);
+    assert_eq!(config.terms.fee_ppm, 10_000);
+    assert_eq!(config.nodes.len(), 1);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let check = |from: &str, to: &str, expect: &str| {
+        assert!(SAMPLE.contains(from), "the sample has no {from}");
+        let error = load(&SAMPLE.replacen(from, to, 1), &[]).unwrap_err();
+        assert!(error.contains(expect), "{to}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    };
+    check("network = \"signet\"", "network = \"litecoin\"", "main, testnet4, signet, regtest");
+    check("network = \"signet\"", "network = \"main\"", "not of the network");
+    check("network = \"signet\"", "colour = \"red\"\nnetwork = \"signet\"", "line 3: unknown field `colour`");
+    check("tag = \"/sluice/\"", "tagg = \"/sluice/\"", "unknown field `tagg`");
+    check("fee_percent = 1.0", "fee_percent = 101.0", "pool.fee_percent");
+    check("fee_percent = 1.0", "fee_percent = 1.00001", "pool.fee_percent");
+    check("fee_percent = 1.0", "fee_percent = \"much\"", "line ");
+    check("scheme = \"pplns\"", "scheme = \"ponzi\"", "choose pplns or solo");
+    check("min = 0.001", "min = 1e13", "vardiff.min");
+    check("min = 0.001", "min = -1.0", "vardiff.min");
+    check("shares_per_minute = 10.0", "shares_per_minute = 0.0", "vardiff.shares_per_minute");
+    check("rpc_user = \"sluice\"", "cookie = \"/tmp/.cookie\"\nrpc_user = \"sluice\"", "not both");
+    check("rpc_user = \"sluice\"", "", "rpc_user and rpc_password");
+    check("rpc = \"http://127.0.0.1:38332\"", "rpc = \"127.0.0.1:38332\"", "node 1");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"3333\"]", "stratum.v1");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = []", "stratum.v1");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
+    check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// or postgres://");
+    check("[api]", "[api", "line ");
+}
+
+#[test]
+fn the_environment_overrides() {
+    let config = load(
+        SAMPLE,
+        &[
+            ("LEDGER__URL", "postgres://sluice@db/sluice"),
+            ("VARDIFF__START", "0.5"),
+            ("STRATUM__V1", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"),
+            ("NODE__0__RPC_PASSWORD", "new"),
+            ("POOL__TAG", "hello world"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.ledger_url, "postgres://sluice@db/sluice");
+    assert_eq!(config.vardiff.start, Difficulty::new(0.5).unwrap());
+    assert_eq!(config.v1.len(), 2);
+    assert_eq!(config.tag, "hello world");
+    assert!(matches!(&config.nodes[0].auth, Auth::Password { password, .. } if password == "new"));
+
+    let error = load(SAMPLE, &[("POOL__COLOUR", "red")]).unwrap_err();
+    assert!(error.contains("unknown field `colour`") && error.contains("SLUICE__POOL__COLOUR"), "{error}");
+    let error = load(SAMPLE, &[("NODE__7__RPC", "http://x")]).unwrap_err();
+    assert!(error.contains("SLUICE__NODE__7__RPC"), "{error}");
+}

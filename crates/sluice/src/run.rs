@@ -1,0 +1,183 @@
+//! Builds the rooms from the configuration and runs them until told to stop.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::About;
+use ledger::{Ledger, Scheme, Spool, SpoolConfig};
+use pool::{Pool, config::Limits};
+use template::{Node, Rpc, Source, SourceConfig, Submitter};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{config::Config, failure::Failure, standing::Nodes};
+
+/// How long the end may take: replies, the spool, blocks under way, the last batch into the database.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// Miners take a minute of silence for a dead pool (C-38).
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// `sluice run`.
+pub async fn run(config: Config) -> Result<(), Failure> {
+    let nodes = connect(&config).await?;
+    let running = Running::start(&config, nodes).await?;
+    tracing::info!(api = %running.api, v1 = ?running.v1, "serving");
+    told_to_stop().await?;
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+/// `sluice migrate`.
+pub async fn migrate(config: Config) -> Result<(), Failure> {
+    Ledger::migrate(&config.ledger_url).await.map_err(Failure::unavailable)?;
+    println!("the database is up to date");
+    Ok(())
+}
+
+/// Ends at SIGINT (Ctrl-C) or SIGTERM.
+pub async fn told_to_stop() -> Result<(), Failure> {
+    let refused = |error| Failure::unavailable(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// The nodes, at least one of which answers and is on the right chain.
+async fn connect(config: &Config) -> Result<Vec<Arc<dyn Node>>, Failure> {
+    let mut nodes: Vec<Arc<dyn Node>> = Vec::new();
+    let mut failures = Vec::new();
+    for node in &config.nodes {
+        let rpc = Rpc::new(node.clone()).map_err(Failure::unavailable)?;
+        if let Err(error) = rpc.check().await {
+            failures.push(error.to_string());
+        }
+        nodes.push(Arc::new(rpc));
+    }
+    if failures.len() == nodes.len() {
+        return Err(Failure::unavailable(failures.join("; ")));
+    }
+    for failure in failures {
+        tracing::warn!("{failure}; going on with the other nodes");
+    }
+    Ok(nodes)
+}
+
+/// A pool at work.
+pub struct Running {
+    /// Where the API and the dashboard are.
+    pub api: SocketAddr,
+    /// Where V1 is served.
+    pub v1: Vec<SocketAddr>,
+    pool: Pool,
+    source: Source,
+    submitter: Submitter,
+    stop: watch::Sender<bool>,
+    ledger: JoinHandle<()>,
+    site: JoinHandle<()>,
+}
+
+impl Running {
+    /// Opens the ledger, takes the ports, starts the rooms. What fails, fails before a miner is served.
+    pub async fn start(config: &Config, nodes: Vec<Arc<dyn Node>>) -> Result<Self, Failure> {
+        let listeners = config.v1.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let site = bind(&config.api)?;
+        let spool = Spool::open(&config.spool, SpoolConfig::default()).map_err(Failure::unavailable)?;
+        let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
+            .await
+            .map_err(Failure::unavailable)?;
+        let submitter =
+            Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
+        let source = Source::start(nodes.clone(), SourceConfig::default());
+
+        let (api, v1) = (local(&site)?, listeners.iter().map(local).collect::<Result<Vec<_>, _>>()?);
+        let settings = pool::Config {
+            network: config.network,
+            tag: config.tag.clone(),
+            instance: config.instance,
+            shards: config.shards,
+            vardiff: config.vardiff,
+            limits: Limits::default(),
+            repeat: REPEAT,
+        };
+        let (terms, templates) = (config.terms.clone(), source.watch());
+        let pool = Pool::start(settings, terms, listeners, templates, submitter.clone(), &spool)
+            .map_err(Failure::unavailable)?;
+
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let state = api::State { ledger: ledger.clone(), roster: pool.roster(), about: about(config, &v1) };
+        let site = site.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(site));
+        let site = site.map_err(|error| Failure::unavailable(format!("cannot serve the API: {error}")))?;
+        let serve = api::serve(site, state, until(stopped.clone()));
+        let site = tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the API has ended; mining goes on");
+            }
+        });
+        let chain = Arc::new(Nodes(nodes));
+        let ledger = tokio::spawn(async move { ledger.run(chain, until(stopped)).await });
+        Ok(Self { api, v1, pool, source, submitter, stop, ledger, site })
+    }
+
+    /// Lets everyone finish: miners are closed, the spool is drained, blocks under way are delivered.
+    pub async fn stop(self) {
+        let farewell = async {
+            self.pool.stop().await;
+            self.source.stop();
+            self.stop.send_replace(true);
+            self.submitter.settled(FAREWELL / 2).await;
+            let _ = tokio::join!(self.ledger, self.site);
+        };
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            tracing::warn!(
+                "not everything was finished; what is in the spool and on disk goes on at the next start"
+            );
+        }
+    }
+}
+
+fn bind(address: &SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        Failure::unavailable(format!(
+            "cannot listen on {address} ({error}): free the port, or configure another"
+        ))
+    })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::unavailable(format!("a listener has no address: {error}")))
+}
+
+fn about(config: &Config, v1: &[SocketAddr]) -> About {
+    let scheme = match config.terms.scheme {
+        Scheme::Solo => "solo",
+        Scheme::Pplns { .. } => "pplns",
+    };
+    // Port 0 was chosen by the system: say which it is.
+    let bound = config.v1.iter().zip(v1).zip(&config.stratum_urls);
+    let urls = bound.map(|((wanted, bound), url)| match wanted.port() {
+        0 => format!("stratum+tcp://{bound}"),
+        _ => url.clone(),
+    });
+    About {
+        network: config.network.to_string(),
+        scheme: scheme.to_owned(),
+        fee_ppm: config.terms.fee_ppm,
+        tag: config.tag.clone(),
+        stratum_urls: urls.collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}

@@ -1,0 +1,36 @@
+//! What the ledger may know of the chain: where a block stands, as all nodes agree.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ledger::{Chain, Standing};
+use share::Hash;
+use template::{Depth, Node};
+
+/// The chain as several nodes see it.
+pub struct Nodes(pub Vec<Arc<dyn Node>>);
+
+#[async_trait]
+impl Chain for Nodes {
+    /// The least confirmations that any node gives; [`Standing::Unknown`] while nodes disagree or none answers, so
+    /// that no money moves on one node's word against another's.
+    async fn standing(&self, hash: &Hash) -> Standing {
+        let mut agreed: Option<Standing> = None;
+        for node in &self.0 {
+            let standing = match node.depth(hash).await {
+                Ok(Depth::OnChain(confirmations)) => Standing::OnChain(confirmations),
+                Ok(Depth::OffChain) => Standing::OffChain,
+                Ok(Depth::Unknown) => Standing::Unknown,
+                // A node that is away has no say; `template` tells the operator.
+                Err(_) => continue,
+            };
+            agreed = Some(match (agreed, standing) {
+                (None, standing) => standing,
+                (Some(Standing::OnChain(a)), Standing::OnChain(b)) => Standing::OnChain(a.min(b)),
+                (Some(Standing::OffChain), Standing::OffChain) => Standing::OffChain,
+                _ => Standing::Unknown,
+            });
+        }
+        agreed.unwrap_or(Standing::Unknown)
+    }
+}
