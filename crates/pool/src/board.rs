@@ -162,3 +162,47 @@ impl Posting {
         Ok(Work { id, tip: self.tip, job, notify, template: self.template.clone(), outputs: pays })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ledger::Scheme;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn c38_the_same_template_is_posted_again() {
+        let terms =
+            Terms { scheme: Scheme::Solo, fee_ppm: 0, pool_script: vec![0x51], pool_address: String::new() };
+        let template = Template {
+            height: 7,
+            prev_hash: [1; 32],
+            version: 0x2000_0000,
+            bits: 0x1d00_ffff,
+            network_target: share::Target::ONE,
+            time: 1_700_000_000,
+            min_time: 1_699_999_000,
+            coinbase_value: 5_000_000_000,
+            witness_commitment: None,
+            transactions: bytes::Bytes::new(),
+            transaction_count: 0,
+            branch: Vec::new(),
+            long_poll: None,
+        };
+        let (_templates, source) = watch::channel(Some(Arc::new(template)));
+        let (post, mut posted) = watch::channel(None);
+        tokio::spawn(Board::new(terms, "/test/".into()).run(source, Duration::from_secs(30), post));
+        let worker = Worker::parse("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", bitcoin::Network::Regtest);
+        let worker = worker.unwrap();
+        let mut works = Vec::new();
+        for _ in 0..3 {
+            posted.changed().await.unwrap();
+            let posting: Arc<Posting> = posted.borrow_and_update().clone().unwrap();
+            works.push(posting.work(&worker).unwrap());
+        }
+        assert!(works.windows(2).all(|pair| pair[0].id != pair[1].id && pair[0].tip == pair[1].tip));
+        let times: Vec<u32> = works.iter().map(|work| work.job.time - 1_700_000_000).collect();
+        assert_eq!(times, [0, 30, 60], "time goes on while no template comes");
+        let text = |work: &Work| work.job.coinbase.prefix().to_vec();
+        assert_ne!(text(&works[0]), text(&works[1]));
+    }
+}

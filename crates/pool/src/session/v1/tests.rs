@@ -294,6 +294,23 @@ async fn refusals() {
 }
 
 #[tokio::test]
+async fn c28_rolled_versions() {
+    let mut desk = Desk::new(PPLNS).await;
+    desk.ask(0, "mining.configure", json!([["version-rolling"], {"version-rolling.mask": "00ffe000"}]));
+    let (subscribed, mut notify) = desk.begin();
+    let check = |desk: &mut Desk, notify: &mut Value, bits: u32| {
+        notify["params"][5] = json!(format!("{:08x}", 0x2000_0000 | bits));
+        let mut share = solve(&subscribed, notify, is_share);
+        share.as_array_mut().unwrap().push(json!(format!("{bits:x}")));
+        desk.ask(4, "mining.submit", share)
+    };
+    accepted(&check(&mut desk, &mut notify, 0x0000_2000));
+    accepted(&check(&mut desk, &mut notify, 0x00ff_e000));
+    assert_eq!(code(&check(&mut desk, &mut notify, 0x1000_0000)), 20, "outside of what was asked for");
+    assert_eq!(code(&check(&mut desk, &mut notify, 0x0000_1000)), 20, "outside of what the pool allows");
+}
+
+#[tokio::test]
 async fn c46_a_block_is_submitted_whatever_else_is_wrong() {
     let mut desk = Desk::new(PPLNS).await;
     let (subscribed, notify) = desk.begin();
