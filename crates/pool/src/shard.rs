@@ -31,6 +31,8 @@ use crate::{
 
 /// How often refused submissions go to the spool, in ticks of a second.
 const REJECTS_EVERY: u64 = 10;
+/// How often a spool that refused is tried again, in ticks of a second.
+const PROBE_EVERY: u64 = 5;
 
 /// What all sessions of a shard share. Nothing in here is shared with another shard but what is locked and off the way
 /// of a share.
@@ -105,8 +107,8 @@ impl Shard {
             if count % REJECTS_EVERY == 0 {
                 self.save_rejects();
             }
-            if !self.storing.get() {
-                self.commit();
+            if count % PROBE_EVERY == 0 {
+                self.storing.set(true);
             }
             let workers = self.tallies.borrow_mut().states(now_ms());
             *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View {
@@ -128,18 +130,12 @@ impl Shard {
         self.commit();
     }
 
-    /// Makes what was pushed to the spool durable. False: it was not, and must not be acknowledged.
+    /// Makes what was pushed to the spool durable. False: it was not, and must not be acknowledged; from then on shares
+    /// are refused, but for a try every few seconds. The spool tells the operator.
     pub fn commit(&self) -> bool {
-        let done = self.spool.borrow_mut().commit();
-        match &done {
-            Ok(()) if !self.storing.get() => tracing::warn!("the spool takes shares again"),
-            Err(error) if self.storing.get() => {
-                tracing::error!(%error, "the spool takes no shares: none is acknowledged until it does, blocks go on");
-            }
-            _ => {}
-        }
-        self.storing.set(done.is_ok());
-        done.is_ok()
+        let is_stored = self.spool.borrow_mut().commit().is_ok();
+        self.storing.set(is_stored);
+        is_stored
     }
 
     /// What sessions may know of the world.

@@ -1,0 +1,95 @@
+//! What the API says when it cannot answer.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, Path, Query},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// Why there is no answer. The text goes to whoever asked, as `{"error": ...}`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// 400
+    #[error("{0}")]
+    BadRequest(String),
+    /// 404
+    #[error("there is nothing at this path; /api/openapi.json lists what there is")]
+    NoSuchPath,
+    /// 404
+    #[error(
+        "no miner of this address has mined here; check the spelling, or point a miner at the pool with the user name \
+         ADDRESS.worker: it is known from its first share on"
+    )]
+    UnknownMiner,
+    /// 405
+    #[error("this path can only be read; use GET")]
+    OnlyGet,
+    /// 503
+    #[error("the ledger does not answer at this time; mining and its records go on, so try again in a few seconds")]
+    Ledger,
+    /// 503
+    #[error("too many listeners at this time; try again in a minute, or read /api/v1/pool instead")]
+    TooManyListeners,
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NoSuchPath | Self::UnknownMiner => StatusCode::NOT_FOUND,
+            Self::OnlyGet => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Ledger | Self::TooManyListeners => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut response = (status, Json(json!({ "error": self.to_string() }))).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// The parameters behind the `?`, or a 400 in JSON.
+pub(crate) struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => Err(Fault::BadRequest(rejection.body_text())),
+        }
+    }
+}
+
+/// The parameter in the path, or a 400 in JSON.
+pub(crate) struct Place<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Place<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Fault::BadRequest(rejection.body_text())),
+        }
+    }
+}
+
+/// `value`, or `default` where it is not given, if it is within `range`.
+pub(crate) fn within(
+    name: &str,
+    value: Option<u32>,
+    default: u32,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<u32, Fault> {
+    let value = value.unwrap_or(default);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = range.into_inner();
+    Err(Fault::BadRequest(format!("{name} is {value}; it must be from {least} to {most}")))
+}

@@ -1,0 +1,140 @@
+//! What everybody asks for, read once for all: the pool each second, the ledger every two.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, Totals};
+use pool::Snapshot;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    About,
+    events::Events,
+    fault::Fault,
+    history::History,
+    routes::{blocks::BlockView, pool::PoolView},
+};
+
+const POOL_EVERY: Duration = Duration::from_secs(1);
+const LEDGER_EVERY: Duration = Duration::from_secs(2);
+/// The longest that a question to the ledger may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Blocks whose changes are told as events: all that can still become mature or orphaned, and some.
+const FOLLOWED: u32 = 120;
+
+/// Everything that the routes show.
+pub(crate) struct Shown {
+    pub ledger: Ledger,
+    pub about: About,
+    pub events: Events,
+    history: Mutex<History>,
+    figures: watch::Sender<Figures>,
+}
+
+/// The pool and its books as they last were.
+#[derive(Clone, Default)]
+pub(crate) struct Figures {
+    pub snapshot: Arc<Snapshot>,
+    /// Nothing until the ledger answered for the first time.
+    pub books: Option<Arc<Books>>,
+}
+
+/// What the ledger said, and when.
+pub(crate) struct Books {
+    pub totals: Totals,
+    pub blocks: Vec<Block>,
+    pub read: Instant,
+}
+
+impl Shown {
+    pub fn new(ledger: Ledger, about: About, stopping: watch::Receiver<bool>) -> Arc<Self> {
+        let (figures, _) = watch::channel(Figures::default());
+        Arc::new(Self { ledger, about, events: Events::new(stopping), history: Mutex::default(), figures })
+    }
+
+    /// The latest figures.
+    pub fn figures(&self) -> Figures {
+        self.figures.borrow().clone()
+    }
+
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new look at the pool, and tells the listeners.
+    pub fn see(&self, snapshot: Arc<Snapshot>) {
+        self.history().record(&snapshot);
+        self.figures.send_modify(|figures| figures.snapshot = snapshot);
+        self.events.tell("pool", || PoolView::new(&self.about, &self.figures()));
+    }
+
+    /// Reads the books, and tells the listeners which blocks are new or have another status than before.
+    pub async fn read(&self) -> Result<(), Fault> {
+        let before = self.figures.borrow().books.clone();
+        let totals = answer(self.ledger.totals()).await?;
+        let blocks = answer(self.ledger.blocks(FOLLOWED, 0)).await?;
+        if let Some(before) = before {
+            let known: HashMap<Hash, BlockStatus> =
+                before.blocks.iter().map(|block| (block.hash, block.status)).collect();
+            for block in blocks.iter().rev().filter(|block| known.get(&block.hash) != Some(&block.status)) {
+                self.events.tell("block", || BlockView::from(block));
+            }
+        }
+        let books = Arc::new(Books { totals, blocks, read: Instant::now() });
+        self.figures.send_modify(|figures| figures.books = Some(books));
+        Ok(())
+    }
+}
+
+/// Keeps the figures fresh, for ever.
+pub(crate) async fn keep(shown: &Shown, snapshot: impl Fn() -> Arc<Snapshot>) {
+    let pool = async {
+        let mut due = every(POOL_EVERY);
+        loop {
+            due.tick().await;
+            shown.see(snapshot());
+        }
+    };
+    let ledger = async {
+        let mut due = every(LEDGER_EVERY);
+        loop {
+            due.tick().await;
+            // The reason is in the log, and the age of the books in /healthz.
+            let _ = shown.read().await;
+        }
+    };
+    tokio::join!(pool, ledger);
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut due = interval(period);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
+}
+
+/// The ledger's answer, if it comes in time.
+pub(crate) async fn answer<T>(question: impl Future<Output = Result<T, LedgerError>>) -> Result<T, Fault> {
+    match timeout(PATIENCE, question).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the ledger refused a question");
+            Err(Fault::Ledger)
+        }
+        Err(_) => {
+            tracing::warn!(after = ?PATIENCE, "the ledger did not answer in time");
+            Err(Fault::Ledger)
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,99 @@
+//! `GET /metrics`, in the text format of Prometheus.
+
+use std::{
+    fmt::{Display, Write},
+    sync::Arc,
+};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+use crate::figures::{Figures, Shown, now_ms};
+
+/// The figures of the pool for a monitor.
+pub(crate) async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    let text = text(&shown.figures(), shown.about.version, shown.events.listeners(), now_ms());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+fn text(figures: &Figures, version: &str, listeners: usize, now_ms: u64) -> String {
+    let Figures { snapshot, books } = figures;
+    let mut page = Page::default();
+    page.family("sluice_build_info", "gauge", "Always 1; the label says which program this is.");
+    page.sample("sluice_build_info", &[("version", version)], 1);
+    page.one("sluice_hashrate", "gauge", "Hashes per second over the last ten minutes.", snapshot.hashrate);
+    page.one("sluice_connections", "gauge", "Open connections of miners.", snapshot.connections);
+    let workers = snapshot.workers.iter().filter(|worker| worker.connections > 0).count();
+    page.one("sluice_workers", "gauge", "Workers that are connected.", workers);
+    let storing = u8::from(snapshot.storing);
+    page.one("sluice_storing", "gauge", "1 while the spool takes shares; 0 is an alarm.", storing);
+
+    page.family("sluice_rejects_total", "counter", "Submissions refused since the start, by reason.");
+    for (reason, count) in &snapshot.rejects {
+        page.sample("sluice_rejects_total", &[("reason", &label(&format!("{reason:?}")))], count);
+    }
+    if let Some(tip) = snapshot.tip {
+        page.one("sluice_height", "gauge", "Height of the block being looked for.", tip.height);
+        page.one("sluice_network_difficulty", "gauge", "Its difficulty.", tip.network_difficulty);
+        let age = now_ms.saturating_sub(tip.template_time_ms) as f64 / 1000.0;
+        page.one("sluice_template_age_seconds", "gauge", "How old the work being mined is.", age);
+    }
+    if let Some(books) = books {
+        let (totals, age) = (&books.totals, books.read.elapsed().as_secs_f64());
+        page.one("sluice_ledger_age_seconds", "gauge", "Since the ledger last answered.", age);
+        page.one("sluice_accepted_shares_total", "counter", "Shares in the ledger.", totals.accepted_shares);
+        page.one("sluice_rejected_shares_total", "counter", "Refused, by the ledger.", totals.rejected_shares);
+        page.one("sluice_blocks_found_total", "counter", "Blocks in the ledger.", totals.blocks);
+        page.one("sluice_rewards_millisatoshi_total", "counter", "Rewards credited.", totals.rewards_msat);
+    }
+    page.one("sluice_event_listeners", "gauge", "Who listens to /api/v1/events.", listeners);
+    page.0
+}
+
+/// `LowDifficulty` as `low_difficulty`.
+fn label(name: &str) -> String {
+    let mut label = String::with_capacity(name.len() + 2);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !label.is_empty() {
+            label.push('_');
+        }
+        label.push(c.to_ascii_lowercase());
+    }
+    label
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        let check = |name, expect: &str| assert_eq!(label(name), expect);
+        check("Stale", "stale");
+        check("LowDifficulty", "low_difficulty");
+    }
+}

@@ -1,0 +1,56 @@
+//! Every path, in one table.
+
+pub(crate) mod blocks;
+mod health;
+mod miners;
+pub(crate) mod pool;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::header,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+
+use crate::{events, fault::Fault, figures::Shown, metrics, pages};
+
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// What programs may ask; `openapi.json` describes each.
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 11] {
+    [
+        ("/api/v1/pool", get(pool::pool)),
+        ("/api/v1/pool/hashrate", get(pool::hashrate)),
+        ("/api/v1/miners/{address}", get(miners::miner)),
+        ("/api/v1/miners/{address}/workers", get(miners::workers)),
+        ("/api/v1/miners/{address}/hashrate", get(miners::hashrate)),
+        ("/api/v1/miners/{address}/credits", get(miners::credits)),
+        ("/api/v1/blocks", get(blocks::blocks)),
+        ("/api/v1/events", get(events::events)),
+        ("/api/openapi.json", get(openapi)),
+        ("/healthz", get(health::health)),
+        ("/metrics", get(metrics::metrics)),
+    ]
+}
+
+pub(crate) fn router(shown: Arc<Shown>) -> Router {
+    let table = api().into_iter().chain(pages::routes());
+    table
+        .fold(Router::new(), |router, (path, method)| router.route(path, method))
+        .fallback(|| async { Fault::NoSuchPath })
+        .method_not_allowed_fallback(|| async { Fault::OnlyGet })
+        .layer(middleware::map_response(pages::harden))
+        .with_state(shown)
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::house;

@@ -1,0 +1,106 @@
+//! The pool as a whole.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    About,
+    fault::{Fault, Params, within},
+    figures::{Figures, Shown, now_ms},
+    history::{SPAN_MS, Sample},
+};
+
+const MINUTES: u32 = (SPAN_MS / 60_000) as u32;
+
+/// What `/api/v1/pool` and the event `pool` say.
+#[derive(Serialize)]
+pub(crate) struct PoolView {
+    time_ms: u64,
+    network: String,
+    scheme: String,
+    fee_percent: f64,
+    tag: String,
+    version: &'static str,
+    stratum_urls: Vec<String>,
+    hashrate: f64,
+    connections: usize,
+    workers: usize,
+    miners: usize,
+    storing: bool,
+    height: Option<u32>,
+    network_difficulty: Option<f64>,
+    template_age_ms: Option<u64>,
+    accepted_shares: Option<u64>,
+    rejected_shares: Option<u64>,
+    work: Option<String>,
+    blocks_found: Option<u64>,
+    rewards_msat: Option<i64>,
+    round_effort: Option<f64>,
+    ledger_age_ms: Option<u64>,
+}
+
+impl PoolView {
+    pub fn new(about: &About, Figures { snapshot, books }: &Figures) -> Self {
+        let now = now_ms();
+        let online = || snapshot.workers.iter().filter(|worker| worker.connections > 0);
+        let totals = books.as_ref().map(|books| &books.totals);
+        Self {
+            time_ms: now,
+            network: about.network.clone(),
+            scheme: about.scheme.clone(),
+            fee_percent: f64::from(about.fee_ppm) / 10_000.0,
+            tag: about.tag.clone(),
+            version: about.version,
+            stratum_urls: about.stratum_urls.clone(),
+            hashrate: snapshot.hashrate,
+            connections: snapshot.connections,
+            workers: online().count(),
+            miners: online().map(|worker| &worker.address).collect::<HashSet<_>>().len(),
+            storing: snapshot.storing,
+            height: snapshot.tip.map(|tip| tip.height),
+            network_difficulty: snapshot.tip.map(|tip| tip.network_difficulty),
+            template_age_ms: snapshot.tip.map(|tip| now.saturating_sub(tip.template_time_ms)),
+            accepted_shares: totals.map(|totals| totals.accepted_shares),
+            rejected_shares: totals.map(|totals| totals.rejected_shares),
+            work: totals.map(|totals| totals.work.to_string()),
+            blocks_found: totals.map(|totals| totals.blocks),
+            rewards_msat: totals.map(|totals| totals.rewards_msat),
+            round_effort: None,
+            ledger_age_ms: books.as_ref().map(|books| books.read.elapsed().as_millis() as u64),
+        }
+    }
+}
+
+pub(crate) async fn pool(State(shown): State<Arc<Shown>>) -> Json<PoolView> {
+    Json(PoolView::new(&shown.about, &shown.figures()))
+}
+
+/// How far back a chart goes.
+#[derive(Deserialize)]
+pub(crate) struct Back {
+    minutes: Option<u32>,
+}
+
+impl Back {
+    /// The time from which on there should be samples.
+    pub fn since_ms(&self) -> Result<u64, Fault> {
+        let minutes = within("minutes", self.minutes, MINUTES, 1..=MINUTES)?;
+        Ok(now_ms().saturating_sub(u64::from(minutes) * 60_000))
+    }
+}
+
+/// Samples, oldest first.
+#[derive(Serialize)]
+pub(crate) struct Samples {
+    pub samples: Vec<Sample>,
+}
+
+pub(crate) async fn hashrate(
+    State(shown): State<Arc<Shown>>,
+    Params(back): Params<Back>,
+) -> Result<Json<Samples>, Fault> {
+    let since_ms = back.since_ms()?;
+    Ok(Json(Samples { samples: shown.history().pool(since_ms) }))
+}

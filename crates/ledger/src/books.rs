@@ -1,0 +1,323 @@
+//! What the drain keeps in memory of the database, and how records change it.
+//!
+//! Everything here is written as absolute values, in the transaction that also moves the watermark. When such a
+//! transaction fails, the books are thrown away and loaded again: the database is right, always.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use share::Work;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use crate::{
+    LedgerError, RejectRecord, ShareRecord, WorkerId,
+    record::Entry,
+    spool::{Position, Read},
+    store::{Column, Dialect, Hex, Whole, json, one, work, write},
+};
+
+mod aside;
+mod slot;
+
+use aside::Aside;
+use slot::Slot;
+
+/// Totals of the pool and its workers, and the slot that is open.
+pub(crate) struct Books {
+    pub dialect: Dialect,
+    spool: [u8; 16],
+    workers: HashMap<WorkerId, Totals>,
+    /// Whose totals are not in the database yet.
+    touched: HashSet<WorkerId>,
+    slot: Option<Slot>,
+    /// Number of the newest slot; 0 if there is none.
+    newest: i64,
+    tally: Tally,
+    aside: Vec<Aside>,
+}
+
+/// A worker, by its numbers in the database.
+#[derive(Clone, Copy)]
+pub(crate) struct Totals {
+    pub id: i64,
+    pub miner: i64,
+    accepted: i64,
+    rejected: i64,
+    work: Work,
+    last_share_ms: Option<i64>,
+}
+
+#[derive(Default)]
+struct Tally {
+    accepted: i64,
+    rejected: i64,
+    work: Work,
+    height: i64,
+}
+
+/// How many workers are kept in memory. Beyond it all are forgotten, and read again as they turn up.
+const MOST_WORKERS: usize = 1 << 20;
+
+impl Books {
+    /// As the database has them.
+    pub async fn load(
+        connection: &mut AnyConnection,
+        dialect: Dialect,
+        spool: [u8; 16],
+    ) -> Result<Self, LedgerError> {
+        let doing = "read the totals";
+        let failed = LedgerError::database(doing);
+        let sql = "SELECT accepted_shares, rejected_shares, CAST(work AS TEXT) AS work, height FROM tally";
+        let row = one(connection, doing, sql).await?;
+        let tally = Tally {
+            accepted: row.try_get("accepted_shares").map_err(&failed)?,
+            rejected: row.try_get("rejected_shares").map_err(&failed)?,
+            work: work(&row, "work")?,
+            height: row.try_get("height").map_err(&failed)?,
+        };
+        let row = one(connection, doing, "SELECT COALESCE(MAX(id), 0) AS newest FROM slot").await?;
+        let newest = row.try_get("newest").map_err(&failed)?;
+        let slot = Slot::load(connection).await?;
+        let (workers, touched, aside) = Default::default();
+        Ok(Self { dialect, spool, workers, touched, slot, newest, tally, aside })
+    }
+
+    /// How far this spool has been drained, by writer.
+    pub async fn watermarks(
+        connection: &mut AnyConnection,
+        spool: [u8; 16],
+    ) -> Result<HashMap<u16, Position>, LedgerError> {
+        let failed = LedgerError::database("read the watermark");
+        let sql = "SELECT writer, segment, byte FROM watermark WHERE spool = $1";
+        let rows = sqlx::query(sql).bind(spool.to_vec()).fetch_all(connection).await.map_err(&failed)?;
+        let mut watermarks = HashMap::new();
+        for row in rows {
+            let field = |name: &str| row.try_get::<i64, _>(name).map_err(&failed);
+            let unsound = |_| LedgerError::Unsound("a watermark is out of range".to_owned());
+            let segment = u64::try_from(field("segment")?).map_err(unsound)?;
+            let offset = u64::try_from(field("byte")?).map_err(unsound)?;
+            watermarks
+                .insert(u16::try_from(field("writer")?).map_err(unsound)?, Position { segment, offset });
+        }
+        Ok(watermarks)
+    }
+
+    /// Enters the workers that `batch` names for the first time, and reads those that it mentions. Comes before
+    /// [`Self::share`] and the like.
+    pub async fn meet(&mut self, connection: &mut AnyConnection, batch: &[Read]) -> Result<(), LedgerError> {
+        if self.workers.len() > MOST_WORKERS {
+            self.workers.clear();
+        }
+        let mut named: BTreeMap<WorkerId, (&str, &str)> = BTreeMap::new();
+        let mut wanted: HashSet<WorkerId> = HashSet::new();
+        for entry in batch.iter().filter_map(|read| read.item.entry()) {
+            let id = match entry {
+                Entry::Worker(identity) => WorkerId::of(identity),
+                Entry::Share(share) => share.worker,
+                Entry::Rejects(rejects) => rejects.worker,
+                Entry::Found(found) => found.worker,
+                Entry::Segment(_) => continue,
+            };
+            if !self.workers.contains_key(&id) {
+                wanted.insert(id);
+                if let Entry::Worker(identity) = entry
+                    && let Some(name) = identity.split_once('.')
+                {
+                    named.insert(id, name);
+                }
+            }
+        }
+        if !named.is_empty() {
+            self.enter(connection, &named).await?;
+        }
+        if !wanted.is_empty() {
+            self.fetch(connection, &wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn enter(
+        &self,
+        connection: &mut AnyConnection,
+        named: &BTreeMap<WorkerId, (&str, &str)>,
+    ) -> Result<(), LedgerError> {
+        let rows: Vec<_> = named.iter().map(|(id, (address, name))| (Hex(&id.0), *address, *name)).collect();
+        let table =
+            self.dialect.table(&[("key", Column::Bytes), ("address", Column::Text), ("name", Column::Text)]);
+        let sql = format!(
+            "INSERT INTO miner (address) SELECT DISTINCT t.address FROM {table} AS t \
+             WHERE NOT EXISTS (SELECT 1 FROM miner m WHERE m.address = t.address) ORDER BY t.address"
+        );
+        write(connection, "enter miners", sql, json(&rows), &[]).await?;
+        let sql = format!(
+            "INSERT INTO worker (key, miner_id, name) SELECT t.key, m.id, t.name \
+             FROM {table} AS t JOIN miner m ON m.address = t.address \
+             WHERE NOT EXISTS (SELECT 1 FROM worker w WHERE w.key = t.key)"
+        );
+        write(connection, "enter workers", sql, json(&rows), &[]).await?;
+        Ok(())
+    }
+
+    async fn fetch(
+        &mut self,
+        connection: &mut AnyConnection,
+        wanted: &HashSet<WorkerId>,
+    ) -> Result<(), LedgerError> {
+        let failed = LedgerError::database("read workers");
+        let rows: Vec<_> = wanted.iter().map(|id| (Hex(&id.0),)).collect();
+        let sql = format!(
+            "SELECT w.key, w.id, w.miner_id, w.accepted_shares, w.rejected_shares, CAST(w.work AS TEXT) AS work, \
+             w.last_share_ms FROM {} AS t JOIN worker w ON w.key = t.key",
+            self.dialect.table(&[("key", Column::Bytes)])
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(json(&rows));
+        for row in query.fetch_all(connection).await.map_err(&failed)? {
+            let key: Vec<u8> = row.try_get("key").map_err(&failed)?;
+            let totals = Totals {
+                id: row.try_get("id").map_err(&failed)?,
+                miner: row.try_get("miner_id").map_err(&failed)?,
+                accepted: row.try_get("accepted_shares").map_err(&failed)?,
+                rejected: row.try_get("rejected_shares").map_err(&failed)?,
+                work: work(&row, "work")?,
+                last_share_ms: row.try_get("last_share_ms").map_err(&failed)?,
+            };
+            if let Ok(key) = key.try_into() {
+                self.workers.insert(WorkerId(key), totals);
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker that [`Self::meet`] has seen and the database knows.
+    pub fn worker(&self, id: &WorkerId) -> Option<&Totals> {
+        self.workers.get(id)
+    }
+
+    /// Counts a share. `slot_length` bounds how long a slot stays open.
+    pub async fn share(
+        &mut self,
+        connection: &mut AnyConnection,
+        read: &Read,
+        share: &ShareRecord,
+        slot_length: Duration,
+    ) -> Result<(), LedgerError> {
+        let time_ms = i64::try_from(share.time_ms).unwrap_or(i64::MAX);
+        if self.slot.as_ref().is_some_and(|slot| slot.is_over(time_ms, slot_length)) {
+            self.close_slot(connection, time_ms).await?;
+        }
+        let Some(worker) = self.workers.get_mut(&share.worker) else {
+            self.set_aside(read, "share of a worker that was never named");
+            return Ok(());
+        };
+        worker.accepted += 1;
+        worker.work = worker.work.saturating_add(share.work);
+        worker.last_share_ms = worker.last_share_ms.max(Some(time_ms));
+        self.touched.insert(share.worker);
+        self.tally.accepted += 1;
+        self.tally.work = self.tally.work.saturating_add(share.work);
+        self.tally.height = self.tally.height.max(share.height.into());
+        let slot = self.slot.get_or_insert_with(|| {
+            self.newest += 1;
+            Slot::new(self.newest, time_ms)
+        });
+        slot.add(worker.id, share.work);
+        Ok(())
+    }
+
+    /// Counts refused submissions.
+    pub fn rejects(&mut self, read: &Read, rejects: &RejectRecord) {
+        let Some(worker) = self.workers.get_mut(&rejects.worker) else {
+            return self.set_aside(read, "rejects of a worker that was never named");
+        };
+        let count = i64::try_from(rejects.count).unwrap_or(0);
+        worker.rejected += count;
+        self.tally.rejected += count;
+        self.touched.insert(rejects.worker);
+    }
+
+    /// Closes the open slot, if there is one, and writes it. What was before is in slots up to the number returned
+    /// (`None`: in none at all), what comes after is not.
+    pub async fn close_slot(
+        &mut self,
+        connection: &mut AnyConnection,
+        time_ms: i64,
+    ) -> Result<Option<i64>, LedgerError> {
+        if let Some(mut slot) = self.slot.take() {
+            slot.write(connection, self.dialect, Some(time_ms)).await?;
+        }
+        Ok((self.newest > 0).then_some(self.newest))
+    }
+
+    /// Writes all that has changed, and how far the spool has been applied.
+    pub async fn flush(
+        &mut self,
+        connection: &mut AnyConnection,
+        watermarks: &HashMap<u16, Position>,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        if let Some(slot) = &mut self.slot {
+            slot.write(connection, self.dialect, None).await?;
+        }
+        self.flush_workers(connection).await?;
+        aside::write(connection, self.dialect, self.spool, std::mem::take(&mut self.aside), now_ms).await?;
+        let rows: Vec<_> =
+            watermarks.iter().map(|(writer, at)| (Hex(&self.spool), *writer, at.segment, at.offset)).collect();
+        let sql = format!(
+            "INSERT INTO watermark (spool, writer, segment, byte) SELECT t.spool, t.writer, t.segment, t.byte \
+             FROM {} AS t WHERE true \
+             ON CONFLICT (spool, writer) DO UPDATE SET segment = excluded.segment, byte = excluded.byte",
+            self.dialect.table(&[
+                ("spool", Column::Bytes),
+                ("writer", Column::Integer),
+                ("segment", Column::Integer),
+                ("byte", Column::Integer)
+            ])
+        );
+        write(connection, "move the watermark", sql, json(&rows), &[]).await?;
+        Ok(())
+    }
+
+    async fn flush_workers(&mut self, connection: &mut AnyConnection) -> Result<(), LedgerError> {
+        if self.touched.is_empty() {
+            return Ok(());
+        }
+        let totals = |id: &WorkerId| {
+            let totals = self.workers.get(id)?;
+            Some((totals.id, totals.accepted, totals.rejected, Whole(totals.work), totals.last_share_ms))
+        };
+        let rows: Vec<_> = self.touched.iter().filter_map(totals).collect();
+        let sql = format!(
+            "UPDATE worker SET accepted_shares = t.accepted, rejected_shares = t.rejected, work = t.work, \
+             last_share_ms = t.last_share_ms FROM {} AS t WHERE worker.id = t.id",
+            self.dialect.table(&[
+                ("id", Column::Integer),
+                ("accepted", Column::Integer),
+                ("rejected", Column::Integer),
+                ("work", Column::Work),
+                ("last_share_ms", Column::Integer)
+            ])
+        );
+        write(connection, "write the totals of workers", sql, json(&rows), &[]).await?;
+        let tally = (self.tally.accepted, self.tally.rejected, Whole(self.tally.work), self.tally.height);
+        let sql = format!(
+            "UPDATE tally SET accepted_shares = t.accepted, rejected_shares = t.rejected, work = t.work, \
+             height = t.height FROM {} AS t",
+            self.dialect.table(&[
+                ("accepted", Column::Integer),
+                ("rejected", Column::Integer),
+                ("work", Column::Work),
+                ("height", Column::Integer)
+            ])
+        );
+        write(connection, "write the totals", sql, json(&[tally]), &[]).await?;
+        self.touched.clear();
+        Ok(())
+    }
+
+    /// Puts a piece that cannot be applied where somebody can look at it.
+    pub fn set_aside(&mut self, read: &Read, reason: &'static str) {
+        self.aside.push(Aside::new(read, reason));
+    }
+}

@@ -1,0 +1,92 @@
+//! What can go wrong with the ledger's database.
+
+use std::path::PathBuf;
+
+/// Why the ledger cannot be opened, or has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The address of the database is none.
+    #[error("{url:?} is not the address of a database ({reason}); use postgres://user@host/name or sqlite://path")]
+    Url {
+        /// As given, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there, or not to us.
+    #[error("the database {url} cannot be opened: {source}; see that it runs, that the name and password are right, and that this machine may connect")]
+    Unreachable {
+        /// Without its password.
+        url: String,
+        /// What came of it.
+        source: sqlx::Error,
+    },
+    /// Another process writes to it.
+    #[error("another process writes to the ledger in {url}; stop that one first")]
+    Busy {
+        /// Without its password.
+        url: String,
+    },
+    /// The tables could not be brought up to this version.
+    #[error("the tables in {url} cannot be migrated: {source}")]
+    Migration {
+        /// Without its password.
+        url: String,
+        /// What came of it.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// The database is of another chain.
+    #[error("the ledger in {url} is of network {found}, not {expected}; use another database")]
+    Network {
+        /// Without its password.
+        url: String,
+        /// What it was made for.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// The spool is older than what the database has of it.
+    #[error("the spool {} was put back to an older state: the ledger has read further; move the directory away and start with an empty one", .0.display())]
+    SpoolBehind(PathBuf),
+    /// A query failed.
+    #[error("the database failed to {doing}: {source}")]
+    Database {
+        /// What was tried.
+        doing: &'static str,
+        /// What came of it.
+        source: sqlx::Error,
+    },
+    /// The database took too long.
+    #[error("the database took longer than {seconds} s to {doing}")]
+    Slow {
+        /// What was tried.
+        doing: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The spool cannot be read.
+    #[error(transparent)]
+    Spool(#[from] crate::SpoolError),
+    /// The tables say what cannot be.
+    #[error("the ledger is not sound: {0}")]
+    Unsound(String),
+}
+
+impl LedgerError {
+    /// For `map_err`: the query that was to do `doing` failed.
+    pub(crate) fn database(doing: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
+        move |source| LedgerError::Database { doing, source }
+    }
+
+    /// Whether the database is well and refuses what it was given: trying the same again is no use.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let LedgerError::Database { source: sqlx::Error::Database(error), .. } = self else { return false };
+        match error.code().as_deref() {
+            // Postgres: data exception, integrity constraint, exception raised by a trigger.
+            Some(code) if code.len() == 5 => ["22", "23", "P0"].iter().any(|class| code.starts_with(class)),
+            // SQLite (extended codes; the primary one is the low byte): too big, constraint, mismatch.
+            Some(code) => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)),
+            None => false,
+        }
+    }
+}

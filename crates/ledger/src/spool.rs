@@ -1,0 +1,267 @@
+//! Shares on disk: what the pool acknowledges is written here first, and drained to the database from here.
+//!
+//! A directory holds `lock` (one process at a time), `identity` (a random id, and how often the spool was opened) and
+//! segments `WWWWW-EEEEEEEENNNNNNNN.segment` (writer, then epoch and number in hex), append-only, see
+//! [`crate::record`]. Every opening is a new epoch and begins new segments, so nothing is ever appended behind a
+//! torn end, and no segment name is used twice, even after all segments have been drained and deleted.
+//!
+//! Bounded by [`SpoolConfig::max_bytes`]: when that much waits for the database, [`SpoolWriter::commit`] fails with
+//! [`SpoolError::Full`] and the pool stops acknowledging shares; found blocks are still recorded.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{self, File, TryLockError},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+mod tail;
+mod writer;
+
+pub(crate) use tail::{Item, Position, Read, Reader};
+pub use writer::SpoolWriter;
+
+/// Bounds of a spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// A segment that has grown to this many bytes is closed.
+    pub segment_bytes: u64,
+    /// How many bytes may wait for the database.
+    pub max_bytes: u64,
+    /// How many workers one writer remembers; when there are more, it starts to remember anew.
+    pub workers: usize,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, workers: 1 << 17 }
+    }
+}
+
+/// Why a spool cannot be used, or has not taken what was pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The file system refuses.
+    #[error("spool: cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// Another process holds the directory.
+    #[error("spool {} is in use by another process; stop that one, or set another directory", .0.display())]
+    Locked(PathBuf),
+    /// The file that says which spool this is cannot be used.
+    #[error("{path}: {reason}; restore it, or remove the whole directory if all of it is in the ledger", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is a writer of this number already.
+    #[error("spool: writer {0} is open already")]
+    Taken(u16),
+    /// As much waits for the database as may.
+    #[error(
+        "the spool is full: {bytes} of {limit} bytes wait for the database; shares are not acknowledged until it is back"
+    )]
+    Full {
+        /// Bytes on disk.
+        bytes: u64,
+        /// [`SpoolConfig::max_bytes`].
+        limit: u64,
+    },
+}
+
+/// An open spool. Clones share it; the directory is released when the last clone and the last writer are gone.
+#[derive(Clone)]
+pub struct Spool(Arc<Shared>);
+
+struct Shared {
+    dir: PathBuf,
+    id: [u8; 16],
+    epoch: u32,
+    config: SpoolConfig,
+    segments: Mutex<BTreeMap<(u16, u64), Arc<Segment>>>,
+    writers: Mutex<HashSet<u16>>,
+    /// Number of the next segment of this epoch.
+    next: AtomicU32,
+    bytes: AtomicU64,
+    full: AtomicBool,
+    committed: Notify,
+    _lock: File,
+}
+
+/// A file of records, as its writer and its reader share it.
+struct Segment {
+    path: PathBuf,
+    writer: u16,
+    /// Epoch in the upper half, number in the lower.
+    sequence: u64,
+    /// How many bytes a reader may look at. The writer moves it after the write, never back.
+    committed: AtomicU64,
+    /// Set after the last `committed`.
+    closed: AtomicBool,
+}
+
+impl Spool {
+    /// Opens the spool in `dir`, creating it if there is none. Blocks on the file system.
+    pub fn open(dir: &Path, config: SpoolConfig) -> Result<Self, SpoolError> {
+        fs::create_dir_all(dir).map_err(failed("create directory", dir))?;
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SpoolError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
+        }
+        let segments = segments(dir)?;
+        let (id, epoch) = identity(dir, segments.keys().map(|(_, sequence)| sequence >> 32).max())?;
+        let bytes = segments.values().map(|segment| segment.committed.load(Ordering::Relaxed)).sum();
+        tracing::debug!(dir = %dir.display(), epoch, segments = segments.len(), bytes, "spool opened");
+        Ok(Self(Arc::new(Shared {
+            dir: dir.to_owned(),
+            id,
+            epoch,
+            config,
+            segments: Mutex::new(segments),
+            writers: Mutex::default(),
+            next: AtomicU32::new(1),
+            bytes: AtomicU64::new(bytes),
+            full: AtomicBool::new(false),
+            committed: Notify::new(),
+            _lock: lock,
+        })))
+    }
+
+    /// The writer of `shard`; one at a time each. Segments left by earlier writers of this number come before its own.
+    pub fn writer(&self, shard: u16) -> Result<SpoolWriter, SpoolError> {
+        if !lock(&self.0.writers).insert(shard) {
+            return Err(SpoolError::Taken(shard));
+        }
+        Ok(SpoolWriter::new(self.0.clone(), shard))
+    }
+
+    /// Bytes on disk: what is not in the database yet, and segments still being written.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Names this spool in the database.
+    pub(crate) fn id(&self) -> [u8; 16] {
+        self.0.id
+    }
+
+    /// How often it was opened, this time included.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.0.epoch
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// Waits for a commit; returns at once if there was one since the last wait.
+    pub(crate) async fn committed(&self) {
+        self.0.committed.notified().await;
+    }
+}
+
+impl Shared {
+    /// A new segment, registered and with nothing in it.
+    fn segment(&self, writer: u16) -> Result<(Arc<Segment>, File), SpoolError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sequence = u64::from(self.epoch) << 32 | u64::from(number);
+        let path = self.dir.join(format!("{writer:05}-{sequence:016x}.segment"));
+        let file = File::create_new(&path).map_err(failed("create", &path))?;
+        let segment = Arc::new(Segment {
+            path,
+            writer,
+            sequence,
+            committed: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        });
+        lock(&self.segments).insert((writer, sequence), segment.clone());
+        Ok((segment, file))
+    }
+}
+
+fn segments(dir: &Path) -> Result<BTreeMap<(u16, u64), Arc<Segment>>, SpoolError> {
+    let mut segments = BTreeMap::new();
+    for file in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let path = file.map_err(failed("list", dir))?.path();
+        let Some((writer, sequence)) = path.file_name().and_then(|name| parse_name(name.to_str()?)) else {
+            continue;
+        };
+        let bytes = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+        let (committed, closed) = (AtomicU64::new(bytes), AtomicBool::new(true));
+        segments.insert((writer, sequence), Arc::new(Segment { path, writer, sequence, committed, closed }));
+    }
+    Ok(segments)
+}
+
+fn parse_name(name: &str) -> Option<(u16, u64)> {
+    let (writer, sequence) = name.strip_suffix(".segment")?.split_once('-')?;
+    Some((writer.parse().ok()?, u64::from_str_radix(sequence, 16).ok()?))
+}
+
+/// Reads which spool this is and counts the opening, durably: a segment name must never come twice, since the
+/// database knows by it what it has.
+fn identity(dir: &Path, newest: Option<u64>) -> Result<([u8; 16], u32), SpoolError> {
+    let path = dir.join("identity");
+    let wrong = |reason: &str| SpoolError::Identity { path: path.clone(), reason: reason.to_owned() };
+    let (id, epoch) = match fs::read_to_string(&path) {
+        Ok(text) => parse_identity(&text).ok_or_else(|| wrong("not the identity of a spool"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && newest.is_none() => (random()?, 0),
+        Err(error) => return Err(wrong(&format!("cannot be read ({error}) though there are segments"))),
+    };
+    if newest.is_some_and(|newest| newest > u64::from(epoch)) {
+        return Err(wrong("older than the segments beside it"));
+    }
+    let epoch =
+        epoch.checked_add(1).filter(|&epoch| epoch < 1 << 31).ok_or_else(|| wrong("opened too often"))?;
+    let fresh = dir.join("identity.new");
+    let mut file = File::create(&fresh).map_err(failed("create", &fresh))?;
+    writeln!(file, "{} {epoch}", hex::encode(id))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&fresh, &path))
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(failed("write", &path))?;
+    Ok((id, epoch))
+}
+
+fn parse_identity(text: &str) -> Option<([u8; 16], u32)> {
+    let (id, epoch) = text.trim_end().split_once(' ')?;
+    Some((hex::decode(id).ok()?.try_into().ok()?, epoch.parse().ok()?))
+}
+
+fn random() -> Result<[u8; 16], SpoolError> {
+    let path = Path::new("/dev/urandom");
+    let mut id = [0; 16];
+    File::open(path).and_then(|mut file| file.read_exact(&mut id)).map_err(failed("read", path))?;
+    Ok(id)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SpoolError {
+    let path = path.to_owned();
+    move |source| SpoolError::Io { action, path: path.clone(), source }
+}
+
+/// Nothing that holds these locks can leave its map half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

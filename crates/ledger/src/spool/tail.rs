@@ -1,0 +1,301 @@
+//! The reading end: the records of all writers, each writer's in its order, and among writers the oldest first.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{Segment, Shared, Spool, SpoolError, failed, lock};
+use crate::record::{self, Entry, MAX_PAYLOAD, Reading, SLOT};
+
+/// How far the records of a writer have been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub segment: u64,
+    pub offset: u64,
+}
+
+/// A piece of a segment.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub writer: u16,
+    /// Where it begins.
+    pub from: Position,
+    /// Bytes to the next piece.
+    pub length: u64,
+    pub item: Item,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Entry(Entry),
+    /// Written as it stands, but it makes no sense.
+    Refused {
+        reason: &'static str,
+        record: Vec<u8>,
+    },
+    /// Not records.
+    Unreadable,
+    /// The end of a segment whose writer was killed while it wrote. Nobody was told that this is stored.
+    Torn,
+}
+
+impl Item {
+    /// The record, if it is a good one.
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
+/// Reads all writers of a spool.
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    start: HashMap<u16, Position>,
+    tails: BTreeMap<u16, Tail>,
+}
+
+/// Reads one writer.
+struct Tail {
+    shared: Arc<Shared>,
+    writer: u16,
+    at: Position,
+    open: Option<(Arc<Segment>, File)>,
+    /// Bytes of the segment from `chunk_at` on.
+    chunk: Vec<u8>,
+    chunk_at: u64,
+    head: Option<Read>,
+    /// Read to the end, but not yet known to be in the database.
+    finished: Vec<Arc<Segment>>,
+    /// The open segment holds something that is no record: keep the file for somebody to look at.
+    faulty: bool,
+    kept: Vec<u64>,
+}
+
+const CHUNK: usize = 256 << 10;
+
+impl Reader {
+    /// Reads on from `start`, the position per writer that the database has; other writers from their beginning.
+    pub fn new(spool: &Spool, start: HashMap<u16, Position>) -> Self {
+        Self { shared: spool.0.clone(), start, tails: BTreeMap::new() }
+    }
+
+    /// At most `limit` pieces, and fewer only when there are no more at present. Blocks on the file system.
+    pub fn read(&mut self, limit: usize) -> Result<Vec<Read>, SpoolError> {
+        let writers: Vec<u16> = {
+            let segments = lock(&self.shared.segments);
+            segments
+                .keys()
+                .map(|(writer, _)| *writer)
+                .filter(|writer| !self.tails.contains_key(writer))
+                .collect()
+        };
+        for writer in writers {
+            let at = self.start.get(&writer).copied().unwrap_or_default();
+            self.tails.entry(writer).or_insert_with(|| Tail::new(self.shared.clone(), writer, at));
+        }
+        let mut batch = Vec::new();
+        while batch.len() < limit {
+            let mut oldest: Option<(u64, &mut Tail)> = None;
+            for tail in self.tails.values_mut() {
+                if let Some(time) = tail.peek()?
+                    && oldest.as_ref().is_none_or(|(other, _)| time < *other)
+                {
+                    oldest = Some((time, tail));
+                }
+            }
+            match oldest.and_then(|(_, tail)| tail.head.take()) {
+                Some(read) => batch.push(read),
+                None => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Deletes what has been read to its end. To be called when all that [`Self::read`] returned is in the database.
+    pub fn release(&mut self) {
+        for tail in self.tails.values_mut() {
+            for segment in tail.finished.drain(..) {
+                delete(&self.shared, &segment, tail.kept.contains(&segment.sequence));
+            }
+            tail.kept.clear();
+        }
+    }
+}
+
+fn delete(shared: &Shared, segment: &Segment, keep: bool) {
+    let done = if keep {
+        let aside = segment.path.with_extension("faulty");
+        tracing::error!(file = %aside.display(), "a segment with unreadable parts is kept; remove it when it has been looked at");
+        fs::rename(&segment.path, aside)
+    } else {
+        fs::remove_file(&segment.path)
+    };
+    if let Err(error) = done {
+        // Harmless: the database knows that it has this segment, also after a restart.
+        tracing::warn!(file = %segment.path.display(), %error, "a drained segment cannot be removed");
+    }
+    if lock(&shared.segments).remove(&(segment.writer, segment.sequence)).is_some() {
+        shared.bytes.fetch_sub(segment.committed.load(Ordering::Acquire), Ordering::Relaxed);
+    }
+}
+
+impl Tail {
+    fn new(shared: Arc<Shared>, writer: u16, at: Position) -> Self {
+        Self {
+            shared,
+            writer,
+            at,
+            open: None,
+            chunk: Vec::new(),
+            chunk_at: 0,
+            head: None,
+            finished: Vec::new(),
+            faulty: false,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Time of the next record; 0 for what has none, so that it never waits.
+    fn peek(&mut self) -> Result<Option<u64>, SpoolError> {
+        if self.head.is_none() {
+            self.head = self.next()?;
+        }
+        Ok(self.head.as_ref().map(|read| match &read.item {
+            Item::Entry(Entry::Share(share)) => share.time_ms,
+            Item::Entry(Entry::Rejects(rejects)) => rejects.time_ms,
+            Item::Entry(Entry::Found(found)) => found.time_ms,
+            _ => 0,
+        }))
+    }
+
+    fn next(&mut self) -> Result<Option<Read>, SpoolError> {
+        while let Some((segment, end, closed)) = self.segment()? {
+            if self.at.offset >= end {
+                if !closed {
+                    return Ok(None);
+                }
+                self.leave(segment);
+                continue;
+            }
+            let from = self.at;
+            let (item, length) = self.piece(&segment, end, closed)?;
+            self.at.offset += length;
+            match item {
+                // Nothing to apply, and nothing to say.
+                Item::Entry(Entry::Segment(head)) if self.is_named(&segment, &head) => continue,
+                Item::Entry(Entry::Segment(_)) => {
+                    // A file from elsewhere: its shares may be counted there.
+                    self.faulty = true;
+                    self.at.offset = end;
+                    let length = end - from.offset;
+                    return Ok(Some(Read { writer: self.writer, from, length, item: Item::Unreadable }));
+                }
+                Item::Unreadable => self.faulty = true,
+                _ => {}
+            }
+            return Ok(Some(Read { writer: self.writer, from, length, item }));
+        }
+        Ok(None)
+    }
+
+    /// The segment to read from, how far, and whether that is its end for good.
+    fn segment(&mut self) -> Result<Option<(Arc<Segment>, u64, bool)>, SpoolError> {
+        if self.open.is_none() {
+            let next = {
+                let segments = lock(&self.shared.segments);
+                let skipped = segments.range((self.writer, 0)..(self.writer, self.at.segment));
+                for (_, segment) in skipped {
+                    if !self.finished.iter().any(|other| other.sequence == segment.sequence) {
+                        self.finished.push(segment.clone());
+                    }
+                }
+                let mut later = segments.range((self.writer, self.at.segment)..=(self.writer, u64::MAX));
+                later.next().map(|(_, segment)| segment.clone())
+            };
+            let Some(segment) = next else { return Ok(None) };
+            if segment.sequence != self.at.segment {
+                self.at = Position { segment: segment.sequence, offset: 0 };
+            }
+            let file = File::open(&segment.path).map_err(failed("open", &segment.path))?;
+            self.chunk.clear();
+            self.open = Some((segment, file));
+        }
+        // In this order: what is closed does not grow any more.
+        Ok(self.open.as_ref().map(|(segment, _)| {
+            let closed = segment.closed.load(Ordering::Acquire);
+            (segment.clone(), segment.committed.load(Ordering::Acquire), closed)
+        }))
+    }
+
+    fn leave(&mut self, segment: Arc<Segment>) {
+        if std::mem::take(&mut self.faulty) {
+            self.kept.push(segment.sequence);
+        }
+        self.at = Position { segment: segment.sequence + 1, offset: 0 };
+        self.finished.push(segment);
+        self.open = None;
+    }
+
+    fn is_named(&self, segment: &Segment, head: &record::Segment) -> bool {
+        head.spool == self.shared.id && head.writer == self.writer && head.sequence == segment.sequence
+    }
+
+    /// The piece at the present offset, and its length.
+    fn piece(&mut self, segment: &Segment, end: u64, closed: bool) -> Result<(Item, u64), SpoolError> {
+        let rest = end - self.at.offset;
+        match self.reading(end)? {
+            Reading::Entry { entry, size } => Ok((Item::Entry(entry), size as u64)),
+            Reading::Refused { reason, size } => {
+                let record = self.bytes(size, end)?.to_vec();
+                Ok((Item::Refused { reason, record }, size as u64))
+            }
+            Reading::Short { .. } | Reading::Damaged => {
+                // All slots up to the next record are one piece.
+                let begin = self.at.offset;
+                let mut length = (SLOT as u64).min(rest);
+                while length < rest && length < MAX_PAYLOAD as u64 {
+                    self.at.offset = begin + length;
+                    if matches!(self.reading(end)?, Reading::Entry { .. } | Reading::Refused { .. }) {
+                        break;
+                    }
+                    length = (length + SLOT as u64).min(rest);
+                }
+                self.at.offset = begin;
+                let torn = closed && length == rest && segment.sequence >> 32 < u64::from(self.shared.epoch);
+                Ok((if torn { Item::Torn } else { Item::Unreadable }, length))
+            }
+        }
+    }
+
+    fn reading(&mut self, end: u64) -> Result<Reading, SpoolError> {
+        let reading = record::read(self.bytes(SLOT, end)?);
+        match reading {
+            Reading::Short { size } => Ok(record::read(self.bytes(size, end)?)),
+            reading => Ok(reading),
+        }
+    }
+
+    /// `size` bytes at the present offset, or fewer at the end.
+    fn bytes(&mut self, size: usize, end: u64) -> Result<&[u8], SpoolError> {
+        let have = (self.chunk_at + self.chunk.len() as u64).saturating_sub(self.at.offset);
+        let want = usize::try_from(end - self.at.offset).unwrap_or(usize::MAX);
+        if self.at.offset < self.chunk_at || (have < size as u64 && have < want as u64) {
+            let Some((segment, file)) = &self.open else { return Ok(&[]) };
+            self.chunk.resize(want.min(CHUNK.max(size)), 0);
+            self.chunk_at = self.at.offset;
+            let read = file.read_exact_at(&mut self.chunk, self.at.offset);
+            if let Err(source) = read {
+                self.chunk.clear();
+                return Err(failed("read", &segment.path)(source));
+            }
+        }
+        let from = usize::try_from(self.at.offset - self.chunk_at).unwrap_or(usize::MAX);
+        let rest = self.chunk.get(from..).unwrap_or_default();
+        Ok(rest.get(..size).unwrap_or(rest))
+    }
+}

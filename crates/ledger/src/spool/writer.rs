@@ -1,0 +1,222 @@
+//! The writing end: pushes into a buffer, and one write per commit.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
+
+use super::{Segment, Shared, SpoolError, failed, lock};
+use crate::{Found, RejectRecord, ShareRecord, Worker, WorkerId, record};
+
+/// Writes the records of one shard. Pushes only fill a buffer; the caller commits once per batch of lines that it has
+/// read, before it replies. Dropping the writer drops what is not committed.
+pub struct SpoolWriter {
+    shared: Arc<Shared>,
+    shard: u16,
+    open: Option<Open>,
+    buffer: Vec<u8>,
+    workers: HashMap<WorkerId, Known>,
+    /// One per segment. A worker whose generation is another is not in the segment.
+    generation: u64,
+    /// Workers whose identity is in the buffer.
+    fresh: Vec<WorkerId>,
+    /// Found blocks in the buffer, each with its finder's identity: they stay when a commit fails.
+    found: Vec<Vec<u8>>,
+}
+
+struct Open {
+    segment: Arc<Segment>,
+    file: File,
+    offset: u64,
+}
+
+struct Known {
+    identity: Box<str>,
+    /// 0: never written.
+    generation: u64,
+}
+
+/// The most found blocks that are kept for the next commit; the oldest goes first. Blocks are rare: this many
+/// unwritten ones mean that the disk has been gone for days.
+const MOST_FOUND: usize = 64;
+
+impl SpoolWriter {
+    pub(super) fn new(shared: Arc<Shared>, shard: u16) -> Self {
+        Self {
+            shared,
+            shard,
+            open: None,
+            buffer: Vec::new(),
+            workers: HashMap::new(),
+            generation: 1,
+            fresh: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Makes `worker` known, so that records may name it by its id. Cheap when it is known already; call it whenever a
+    /// worker is authorised.
+    pub fn worker(&mut self, worker: &Worker) {
+        if self.workers.contains_key(&worker.id()) {
+            return;
+        }
+        if self.workers.len() >= self.shared.config.workers {
+            self.forget();
+        }
+        let identity = format!("{}.{}", worker.address(), worker.name()).into();
+        self.workers.insert(worker.id(), Known { identity, generation: 0 });
+    }
+
+    /// Pushes an accepted share.
+    pub fn share(&mut self, share: &ShareRecord) {
+        self.identify(share.worker);
+        share.write(&mut self.buffer);
+    }
+
+    /// Pushes a count of refused submissions.
+    pub fn rejects(&mut self, rejects: &RejectRecord) {
+        self.identify(rejects.worker);
+        rejects.write(&mut self.buffer);
+    }
+
+    /// Pushes a found block. The winning share, if it counts, comes before it. Should the commit fail, the block is
+    /// kept and written by the next one that succeeds.
+    pub fn found(&mut self, found: &Found) {
+        let mut record = Vec::new();
+        if let Some(known) = self.workers.get(&found.worker) {
+            record::write_worker(&known.identity, &mut record);
+        }
+        found.write(&mut record);
+        self.buffer.extend(&record);
+        if self.found.len() == MOST_FOUND {
+            self.found.remove(0);
+            tracing::error!(
+                "a found block is lost to the ledger: the spool has refused {MOST_FOUND} of them"
+            );
+        }
+        self.found.push(record);
+    }
+
+    /// Writes all that was pushed since the last commit, with one write(2). After `Ok` it survives the end of this
+    /// process. After an error nothing of it counts, but found blocks are kept: see [`Self::found`].
+    pub fn commit(&mut self) -> Result<(), SpoolError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.write();
+        self.told(&written);
+        match written {
+            Ok(()) => {
+                self.buffer.clear();
+                self.found.clear();
+                self.shared.committed.notify_one();
+            }
+            Err(_) => {
+                self.buffer = self.found.concat();
+                for id in &self.fresh {
+                    self.workers.entry(*id).and_modify(|known| known.generation = 0);
+                }
+            }
+        }
+        self.fresh.clear();
+        written
+    }
+
+    fn write(&mut self) -> Result<(), SpoolError> {
+        let (bytes, limit) = (self.shared.bytes.load(Ordering::Relaxed), self.shared.config.max_bytes);
+        if self.found.is_empty() && bytes.saturating_add(self.buffer.len() as u64) > limit {
+            return Err(SpoolError::Full { bytes, limit });
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(begin(&self.shared, self.shard)?),
+        };
+        open.append(&self.buffer)?;
+        self.shared.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        if open.offset >= self.shared.config.segment_bytes {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// Says once that the spool stopped taking shares, and once that it takes them again.
+    fn told(&self, written: &Result<(), SpoolError>) {
+        match written {
+            Ok(()) if self.shared.full.swap(false, Ordering::Relaxed) => {
+                tracing::info!(shard = self.shard, "the spool takes shares again");
+            }
+            Err(error) if !self.shared.full.swap(true, Ordering::Relaxed) => {
+                tracing::error!(shard = self.shard, %error, "the spool takes no shares");
+            }
+            _ => {}
+        }
+    }
+
+    fn identify(&mut self, id: WorkerId) {
+        if let Some(known) = self.workers.get_mut(&id).filter(|known| known.generation != self.generation) {
+            known.generation = self.generation;
+            record::write_worker(&known.identity, &mut self.buffer);
+            self.fresh.push(id);
+        }
+    }
+
+    /// Those that were never written must be, since the database learns of them only here.
+    fn forget(&mut self) {
+        for known in self.workers.values().filter(|known| known.generation == 0) {
+            record::write_worker(&known.identity, &mut self.buffer);
+        }
+        self.workers.clear();
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.segment.closed.store(true, Ordering::Release);
+            self.generation += 1;
+        }
+    }
+}
+
+fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
+    let (segment, file) = shared.segment(shard)?;
+    let mut open = Open { segment, file, offset: 0 };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let head = record::Segment {
+        spool: shared.id,
+        writer: shard,
+        sequence: open.segment.sequence,
+        created_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
+    };
+    let mut record = Vec::new();
+    head.write(&mut record);
+    let written = open.append(&record);
+    if written.is_err() {
+        open.segment.closed.store(true, Ordering::Release); // empty: the drain deletes it
+    }
+    written?;
+    shared.bytes.fetch_add(record.len() as u64, Ordering::Relaxed);
+    Ok(open)
+}
+
+impl Open {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        if let Err(source) = self.file.write_all_at(bytes, self.offset) {
+            // What was half written is written over by the next commit; cut, it cannot be read after a crash either.
+            let _ = self.file.set_len(self.offset);
+            return Err(failed("write", &self.segment.path)(source));
+        }
+        self.offset += bytes.len() as u64;
+        self.segment.committed.store(self.offset, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for SpoolWriter {
+    fn drop(&mut self) {
+        self.close();
+        lock(&self.shared.writers).remove(&self.shard);
+        self.shared.committed.notify_one();
+    }
+}

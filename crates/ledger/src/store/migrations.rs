@@ -1,0 +1,49 @@
+//! The tables, as the files in `migrations/` make them. A file never changes once it has been released.
+
+use sqlx::{
+    AnyConnection, SqlSafeStr,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::Dialect;
+
+type File = (i64, &'static str, &'static str);
+
+const POSTGRES: &[File] =
+    &[(1, "ledger", include_str!("../../../../migrations/postgres/0001_ledger.sql"))];
+const SQLITE: &[File] = &[(1, "ledger", include_str!("../../../../migrations/sqlite/0001_ledger.sql"))];
+
+/// Runs what has not been run yet; refuses a database that has been through other files than these.
+pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), MigrateError> {
+    let migration = |&(version, name, sql): &File| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(files(dialect).iter().map(migration).collect()).run_direct(None, connection, false).await
+}
+
+fn files(dialect: Dialect) -> &'static [File] {
+    match dialect {
+        Dialect::Postgres => POSTGRES,
+        Dialect::Sqlite => SQLITE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_embedded() {
+        for (dialect, dir) in [(Dialect::Postgres, "postgres"), (Dialect::Sqlite, "sqlite")] {
+            let dir = format!("{}/../../migrations/{dir}", env!("CARGO_MANIFEST_DIR"));
+            let mut found: Vec<String> = std::fs::read_dir(dir)
+                .unwrap()
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .collect();
+            found.sort();
+            let expect: Vec<String> =
+                files(dialect).iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+            assert_eq!(found, expect, "{dialect:?}");
+        }
+    }
+}

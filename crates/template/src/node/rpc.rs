@@ -1,0 +1,253 @@
+//! A node over its JSON-RPC interface.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use share::Hash;
+
+use crate::{Depth, Node, NodeError, Submitted, Template, Tip};
+use http::Http;
+use reply::Answer;
+
+mod http;
+mod reply;
+mod wire;
+
+/// How to speak to a node.
+#[derive(Clone, Debug)]
+pub struct RpcConfig {
+    /// `http://host:port`, without user and password.
+    pub url: String,
+    /// Who we are.
+    pub auth: Auth,
+    /// The chain that the node must be on.
+    pub network: bitcoin::Network,
+}
+
+/// Who we are to a node.
+#[derive(Clone)]
+pub enum Auth {
+    /// The file that the node writes anew at each start.
+    Cookie(PathBuf),
+    /// `rpcauth`, or `rpcuser` and `rpcpassword`, of the node.
+    Password {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+}
+
+/// A node over its JSON-RPC interface: Bitcoin Core 0.21 or later, or what answers like it. Connections are kept
+/// and used again, so a block goes out on a warm one.
+pub struct Rpc {
+    http: Http,
+    network: bitcoin::Network,
+    budgets: Budgets,
+    /// Whether the node was seen to be on our network since it was last out of reach.
+    on_network: AtomicBool,
+    /// The last tip, so that only its hash is asked for each second.
+    last_tip: Mutex<Option<Tip>>,
+}
+
+/// How long an answer may take, and how long it may be.
+struct Budgets {
+    question: (Duration, usize),
+    block: (Duration, usize),
+    template: (Duration, usize),
+    long_poll: (Duration, usize),
+}
+
+const MIB: usize = 1 << 20;
+
+/// A full block of 4 MB is 8 MB of hex, and as much again for what else is said of each transaction.
+const TEMPLATE_LIMIT: usize = 64 * MIB;
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self {
+            question: (s(5), MIB),
+            block: (s(30), MIB),
+            template: (s(5), TEMPLATE_LIMIT),
+            // A node with a busy mempool answers after 60 to 70 s at the latest.
+            long_poll: (s(90), TEMPLATE_LIMIT),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ChainInfo {
+    chain: String,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    height: u32,
+    confirmations: i64,
+}
+
+/// Bitcoin Core: no such block (`RPC_INVALID_ADDRESS_OR_KEY`).
+const NOT_FOUND: i64 = -5;
+
+/// Bitcoin Core: these bytes are no block (`RPC_DESERIALIZATION_ERROR`).
+const NOT_A_BLOCK: i64 = -22;
+
+impl Rpc {
+    /// Checks the address only; nothing is sent before the first question.
+    pub fn new(config: RpcConfig) -> Result<Rpc, NodeError> {
+        Ok(Rpc {
+            http: Http::new(&config.url, config.auth)?,
+            network: config.network,
+            budgets: Budgets::default(),
+            on_network: AtomicBool::new(false),
+            last_tip: Mutex::new(None),
+        })
+    }
+
+    /// Whether the node answers, knows us, and is on the configured chain.
+    pub async fn check(&self) -> Result<(), NodeError> {
+        let info: ChainInfo = self.ask("getblockchaininfo", json!([])).await?;
+        let expected = self.network.to_core_arg();
+        if info.chain != expected {
+            return Err(NodeError::Chain { expected: expected.to_owned(), found: info.chain });
+        }
+        self.on_network.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn ask<T>(&self, method: &'static str, params: serde_json::Value) -> Result<T, NodeError>
+    where
+        T: for<'de> Deserialize<'de>,
+    {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let response = self.send(body.into(), self.budgets.question).await?;
+        reply::parse(method, &response)?.value(method)
+    }
+
+    async fn send(&self, body: bytes::Bytes, budget: (Duration, usize)) -> Result<http::Response, NodeError> {
+        let response = self.http.post(body, budget).await;
+        if matches!(response, Err(NodeError::Unreachable(_))) {
+            self.on_network.store(false, Ordering::Relaxed); // what comes back may be another node
+        }
+        response
+    }
+
+    async fn header(&self, hash: &Hash) -> Result<Header, NodeError> {
+        self.ask("getblockheader", json!([reply::people_hex(hash)])).await
+    }
+}
+
+#[async_trait]
+impl Node for Rpc {
+    fn name(&self) -> &str {
+        self.http.name()
+    }
+
+    async fn template(&self, long_poll: Option<&str>) -> Result<Template, NodeError> {
+        const METHOD: &str = "getblocktemplate";
+        if !self.on_network.load(Ordering::Relaxed) {
+            self.check().await?;
+        }
+        let rules = match self.network {
+            bitcoin::Network::Signet => &["segwit", "signet"][..],
+            _ => &["segwit"],
+        };
+        let (mut request, mut budget) = (json!({ "rules": rules }), self.budgets.template);
+        if let Some(id) = long_poll {
+            request["longpollid"] = id.into();
+            budget = self.budgets.long_poll;
+        }
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": [request] }).to_string();
+        let response = self.send(body.into(), budget).await?;
+        // Some milliseconds of work: not on a thread that serves sockets.
+        let parse = move || wire::template(reply::parse(METHOD, &response)?.value(METHOD)?);
+        tokio::task::spawn_blocking(parse)
+            .await
+            .unwrap_or_else(|e| Err(NodeError::Template(format!("it could not be parsed ({e})"))))
+    }
+
+    async fn submit(&self, block: &[u8]) -> Result<Submitted, NodeError> {
+        const METHOD: &str = "submitblock";
+        // By hand, since megabytes of hex need no search for what to escape.
+        let head = br#"{"jsonrpc":"2.0","id":1,"method":"submitblock","params":[""#;
+        let tail = br#""]}"#;
+        let mut body = vec![0; head.len() + 2 * block.len() + tail.len()];
+        let (start, rest) = body.split_at_mut(head.len());
+        let (middle, end) = rest.split_at_mut(2 * block.len());
+        start.copy_from_slice(head);
+        end.copy_from_slice(tail);
+        hex::encode_to_slice(block, middle).map_err(|e| NodeError::Template(e.to_string()))?;
+        let response = self.send(body.into(), self.budgets.block).await?;
+        match reply::parse::<String>(METHOD, &response) {
+            Ok(Answer::Null) => Ok(Submitted::Accepted),
+            Ok(Answer::Value(text)) => Ok(submitted(text)),
+            Ok(Answer::Absent) => Err(NodeError::Reply { method: METHOD, why: "there is no result".into() }),
+            Err(NodeError::Rpc { code: NOT_A_BLOCK, message, .. }) => Ok(Submitted::Refused(message)),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn tip(&self) -> Result<Tip, NodeError> {
+        let text: String = self.ask("getbestblockhash", json!([])).await?;
+        let hash = reply::hash(&text).ok_or_else(|| NodeError::Reply {
+            method: "getbestblockhash",
+            why: format!("{:?} is not a hash", reply::beginning(text.as_bytes())),
+        })?;
+        let last = *self.last_tip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tip) = last.filter(|tip| tip.hash == hash) {
+            return Ok(tip);
+        }
+        let tip = Tip { hash, height: self.header(&hash).await?.height };
+        *self.last_tip.lock().unwrap_or_else(PoisonError::into_inner) = Some(tip);
+        Ok(tip)
+    }
+
+    async fn depth(&self, hash: &Hash) -> Result<Depth, NodeError> {
+        match self.header(hash).await {
+            Ok(header) => Ok(match u32::try_from(header.confirmations) {
+                Ok(confirmations) if confirmations > 0 => Depth::OnChain(confirmations),
+                _ => Depth::OffChain,
+            }),
+            Err(NodeError::Rpc { code: NOT_FOUND, .. }) => Ok(Depth::Unknown),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// What a word of BIP 22 means (F-20). Words that nobody has heard of are reasons to refuse, as the BIP has it; where
+/// the node may yet change its mind, we ask again.
+fn submitted(text: String) -> Submitted {
+    match text.as_str() {
+        "duplicate" => Submitted::Known,
+        // "valid?" is Core's own doubt; a node without the parent block gets it in a moment.
+        "inconclusive" | "duplicate-inconclusive" | "valid?" | "prev-blk-not-found" => {
+            Submitted::Unclear(text)
+        }
+        _ => Submitted::Refused(text),
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Auth::Cookie(path) => f.debug_tuple("Cookie").field(path).finish(),
+            Auth::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! From the bytes of a reply to its result.
+
+use serde::{Deserialize, Deserializer};
+use share::Hash;
+use std::borrow::Cow;
+
+use super::http::Response;
+use crate::NodeError;
+
+/// The `result` of a reply: null is an answer to some questions, its absence to none.
+#[derive(Debug, Default)]
+pub(super) enum Answer<T> {
+    #[default]
+    Absent,
+    Null,
+    Value(T),
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+struct Envelope<'a, T> {
+    #[serde(default)]
+    result: Answer<T>,
+    #[serde(borrow, default)]
+    error: Option<Fault<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Fault<'a> {
+    code: i64,
+    #[serde(borrow, default)]
+    message: Cow<'a, str>,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Answer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let result = Option::deserialize(deserializer)?;
+        Ok(result.map_or(Answer::Null, Answer::Value))
+    }
+}
+
+impl<T> Answer<T> {
+    /// The answer, where null is none.
+    pub(super) fn value(self, method: &'static str) -> Result<T, NodeError> {
+        match self {
+            Answer::Value(value) => Ok(value),
+            Answer::Null => Err(NodeError::Reply { method, why: "the result is null".into() }),
+            Answer::Absent => Err(NodeError::Reply { method, why: "there is no result".into() }),
+        }
+    }
+}
+
+/// What `response` says. An RPC error comes with status 200 in JSON-RPC 2.0 and with 500 before it.
+pub(super) fn parse<'a, T: Deserialize<'a>>(
+    method: &'static str,
+    response: &'a Response,
+) -> Result<Answer<T>, NodeError> {
+    let parsed = serde_json::from_slice::<Envelope<'a, T>>(&response.body);
+    match parsed {
+        Ok(Envelope { error: Some(Fault { code, message }), .. }) => {
+            // The words of another machine end up in logs: one line, and not a novel.
+            Err(NodeError::Rpc { method, code, message: beginning(message.as_bytes()) })
+        }
+        _ if !(200..300).contains(&response.status) => {
+            Err(NodeError::Http { status: response.status, begins: beginning(&response.body) })
+        }
+        Ok(Envelope { result, error: None }) => Ok(result),
+        Err(e) if e.is_data() => Err(NodeError::Reply { method, why: e.to_string() }),
+        Err(e) => {
+            let why = format!("not whole JSON ({e}); it begins {:?}", beginning(&response.body));
+            Err(NodeError::Reply { method, why })
+        }
+    }
+}
+
+/// The first characters of what somebody sent, fit for a log line.
+pub(super) fn beginning(bytes: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    let text = String::from_utf8_lossy(bytes.get(..4 * SHOWN).unwrap_or(bytes));
+    text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A hash as people and RPC write it, reversed.
+pub(super) fn people_hex(hash: &Hash) -> String {
+    let mut reversed = *hash;
+    reversed.reverse();
+    hex::encode(reversed)
+}
+
+/// The hash that `text` writes, in internal order.
+pub(super) fn hash(text: &str) -> Option<Hash> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).ok()?;
+    hash.reverse();
+    Some(hash)
+}

@@ -1,0 +1,265 @@
+//! Keeps a fresh template of every node at hand and publishes that of the node that leads.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{self, Instant, MissedTickBehavior},
+};
+
+use crate::{Node, NodeError, Template, Tip};
+use leader::{Change, Leadership};
+
+mod leader;
+
+/// How fresh is fresh, and how patient we are with nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceConfig {
+    /// A template is replaced at this age, even if nothing has changed.
+    pub refresh: Duration,
+    /// A node whose template is older does not lead.
+    pub max_age: Duration,
+    /// How often each node is asked for its best block.
+    pub poll: Duration,
+    /// How long a node must have been well to take the lead back from one that works.
+    pub settle: Duration,
+    /// How long the leading node may be behind another before it loses the lead.
+    pub lag: Duration,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self { refresh: s(20), max_age: s(30), poll: s(1), settle: s(10), lag: s(2) }
+    }
+}
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// [`Node::name`].
+    pub name: String,
+    /// "well", "starting", or what is wrong.
+    pub state: String,
+    /// Whether miners work on its template.
+    pub leads: bool,
+    /// Its best block, as last heard.
+    pub tip: Option<Tip>,
+    /// How long ago its last template came.
+    pub template_age: Option<Duration>,
+}
+
+/// The templates of some nodes, made into one stream. Dropping it ends its tasks.
+pub struct Source {
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Shared {
+    config: SourceConfig,
+    leadership: Mutex<Leadership>,
+    /// A watch holds the latest only: who is slow to look misses what was replaced, which nobody should mine on.
+    published: watch::Sender<Option<Arc<Template>>>,
+    posts: Vec<Post>,
+}
+
+/// What is kept per node.
+struct Post {
+    node: Arc<dyn Node>,
+    /// Its chain has moved: a new template is due. One permit: ten blocks at once cost one question.
+    moved: Notify,
+    /// It has given a template: there is something to wait upon.
+    given: Notify,
+}
+
+impl Source {
+    /// Starts to ask `nodes`, the preferred one first. Must be called within a tokio runtime.
+    pub fn start(nodes: Vec<Arc<dyn Node>>, config: SourceConfig) -> Source {
+        let names = nodes.iter().map(|node| node.name().to_owned()).collect();
+        let post = |node| Post { node, moved: Notify::new(), given: Notify::new() };
+        let shared = Arc::new(Shared {
+            config,
+            leadership: Mutex::new(Leadership::new(names, config)),
+            published: watch::Sender::new(None),
+            posts: nodes.into_iter().map(post).collect(),
+        });
+        let tasks = (0..shared.posts.len()).flat_map(|at| {
+            [
+                tokio::spawn(poll(shared.clone(), at)).abort_handle(),
+                tokio::spawn(fetch(shared.clone(), at)).abort_handle(),
+                tokio::spawn(long_poll(shared.clone(), at)).abort_handle(),
+            ]
+        });
+        Source { tasks: tasks.collect(), shared }
+    }
+
+    /// The template to work on; `None` until the first one has come. When all nodes fail the last one stays: how old
+    /// it may get is for the pool to say ([`Self::status`] tells ages).
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Template>>> {
+        self.shared.published.subscribe()
+    }
+
+    /// Each node, in order of preference.
+    pub fn status(&self) -> Vec<NodeStatus> {
+        self.shared.leadership().status(Instant::now())
+    }
+
+    /// Ends all requests. The last template stays published.
+    pub fn stop(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shared.posts.iter().map(|post| post.node.name())).finish()
+    }
+}
+
+impl Shared {
+    fn leadership(&self) -> MutexGuard<'_, Leadership> {
+        self.leadership.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a node's answer change who leads, and publishes what follows.
+    fn update<R>(&self, change: impl FnOnce(&mut Leadership, Instant) -> R) -> R {
+        let (now, mut leadership) = (Instant::now(), self.leadership());
+        let result = change(&mut leadership, now);
+        for change in leadership.elect(now) {
+            match change {
+                Change::Leads(name) => tracing::info!(node = %name, "this node's templates are mined"),
+                Change::Leaderless => {
+                    tracing::error!("no node gives templates: miners keep the work that they have")
+                }
+                Change::Publish(template) => {
+                    tracing::debug!(
+                        height = template.height,
+                        transactions = template.transaction_count,
+                        "template"
+                    );
+                    self.published.send_replace(Some(template));
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Asks for the best block again and again: whether the node is alive, and whether a template is due. This backs up
+/// the long poll, which may be silently dead.
+async fn poll(shared: Arc<Shared>, at: usize) {
+    let post = &shared.posts[at];
+    let mut ticks = time::interval(shared.config.poll);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answer = post.node.tip().await;
+        if shared.update(|leadership, now| leadership.tip(at, now, answer)) {
+            post.moved.notify_one();
+        }
+    }
+}
+
+/// Asks for a template when the chain has moved, and before the last one gets old.
+async fn fetch(shared: Arc<Shared>, at: usize) {
+    let post = &shared.posts[at];
+    let mut patience = Backoff::new();
+    loop {
+        let asked = Instant::now();
+        match post.node.template(None).await {
+            Ok(template) => {
+                patience = Backoff::new();
+                let taken = shared.update(|leadership, now| leadership.template(at, asked, now, template));
+                post.given.notify_one();
+                if !taken {
+                    continue;
+                }
+            }
+            Err(e) => {
+                shared.update(|leadership, _| leadership.template_failed(at, &e));
+                time::sleep(patience.next()).await;
+                continue;
+            }
+        }
+        loop {
+            // The long poll may have brought a younger one meanwhile, which puts this off.
+            let due = shared.leadership().received(at).map(|received| received + shared.config.refresh);
+            tokio::select! {
+                () = time::sleep_until(due.unwrap_or(asked)) => {
+                    let received = shared.leadership().received(at);
+                    if received.is_none_or(|received| received.elapsed() >= shared.config.refresh) {
+                        break;
+                    }
+                }
+                () = post.moved.notified() => break,
+            }
+        }
+    }
+}
+
+/// Waits at the node for a better template than the last.
+async fn long_poll(shared: Arc<Shared>, at: usize) {
+    let post = &shared.posts[at];
+    let mut patience = Backoff::new();
+    // The id that was waited upon in vain. A node does not notice that we have left: it keeps a thread busy for each
+    // wait until something happens. To wait again for the same thing would use up its threads.
+    let mut spent = None;
+    loop {
+        let Some(id) = shared.leadership().long_poll(at).filter(|id| spent.as_ref() != Some(id)) else {
+            post.given.notified().await;
+            continue;
+        };
+        let asked = Instant::now();
+        match post.node.template(Some(&id)).await {
+            Ok(template) => {
+                patience = Backoff::new();
+                let useless = template.long_poll.as_deref() == Some(&id);
+                if !shared.update(|leadership, now| leadership.template(at, asked, now, template)) {
+                    post.moved.notify_one();
+                }
+                // What returns at once with the same id is no long poll.
+                if useless {
+                    time::sleep(shared.config.poll).await;
+                }
+            }
+            Err(NodeError::Timeout(_)) => spent = Some(id),
+            Err(e) => {
+                // Whether the node is well, the other two say.
+                tracing::debug!(node = post.node.name(), error = %e, "long poll ended");
+                time::sleep(patience.next()).await;
+            }
+        }
+    }
+}
+
+/// Waits between attempts: a quarter of a second first, then twice as long each time, at most 4 s, for ever.
+struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LAST: Duration = Duration::from_secs(4);
+
+    fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(Self::LAST);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests;

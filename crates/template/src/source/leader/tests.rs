@@ -1,0 +1,236 @@
+use std::time::Duration;
+
+use share::{Hash, Target};
+
+use super::*;
+
+/// A leadership of nodes named "a", "b", …, whose clock is turned by hand.
+struct Scene {
+    leadership: Leadership,
+    now: Instant,
+    log: Vec<String>,
+}
+
+fn template(height: u32, prev: u8) -> Template {
+    let bits = 0x207f_ffff;
+    Template {
+        height,
+        prev_hash: [prev; 32],
+        version: 0x2000_0000,
+        bits,
+        network_target: Target::from_compact(bits).unwrap(),
+        time: 0,
+        min_time: 0,
+        coinbase_value: 0,
+        witness_commitment: None,
+        transactions: bytes::Bytes::new(),
+        transaction_count: 0,
+        branch: Vec::new(),
+        long_poll: None,
+    }
+}
+
+fn tip(height: u32, hash: u8) -> Result<Tip, NodeError> {
+    Ok(Tip { hash: Hash::from([hash; 32]), height })
+}
+
+impl Scene {
+    fn new(nodes: usize) -> Self {
+        let names = ["a", "b", "c"].iter().take(nodes).map(|name| (*name).to_owned()).collect();
+        let leadership = Leadership::new(names, SourceConfig::default());
+        Self { leadership, now: Instant::now(), log: Vec::new() }
+    }
+
+    /// What followed since the last look, as "leads a", "100/7" (a template of height 100 on block 7), "leaderless".
+    #[track_caller]
+    fn expect(&mut self, expect: &str) {
+        assert_eq!(std::mem::take(&mut self.log).join(", "), expect);
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        self.now += Duration::from_secs_f64(seconds);
+        self.elect();
+    }
+
+    fn gives(&mut self, at: usize, height: u32, prev: u8) -> bool {
+        let now = self.now;
+        let taken = self.leadership.template(at, now, now, template(height, prev));
+        self.elect();
+        taken
+    }
+
+    fn fails(&mut self, at: usize) {
+        let answer = Err(NodeError::Unreachable("gone".into()));
+        self.leadership.tip(at, self.now, answer);
+        self.elect();
+    }
+
+    fn lives(&mut self, at: usize, height: u32, hash: u8) -> bool {
+        let due = self.leadership.tip(at, self.now, tip(height, hash));
+        self.elect();
+        due
+    }
+
+    fn elect(&mut self) {
+        for change in self.leadership.elect(self.now) {
+            self.log.push(match change {
+                Change::Leads(name) => format!("leads {name}"),
+                Change::Leaderless => "leaderless".into(),
+                Change::Publish(template) => format!("{}/{}", template.height, template.prev_hash[0]),
+            });
+        }
+    }
+}
+
+#[test]
+fn one_node() {
+    let mut scene = Scene::new(1);
+    scene.lives(0, 99, 1);
+    scene.expect("");
+    scene.gives(0, 100, 1);
+    scene.expect("leads a, 100/1");
+    assert!(!scene.lives(0, 99, 1), "the template is for this tip");
+    assert!(scene.lives(0, 100, 2), "a template is due");
+    scene.gives(0, 101, 2);
+    scene.expect("101/2");
+    // The same block again with other transactions or a later time is news too.
+    scene.gives(0, 101, 2);
+    scene.expect("101/2");
+    scene.fails(0);
+    scene.expect("leaderless");
+    scene.fails(0);
+    scene.wait(100.0);
+    scene.expect("");
+    assert!(scene.lives(0, 100, 2), "asked at once when it is back");
+    scene.expect("");
+    scene.gives(0, 101, 2);
+    scene.expect("leads a, 101/2");
+}
+
+#[test]
+fn a_reorganisation_of_the_leader_is_followed() {
+    let mut scene = Scene::new(1);
+    scene.gives(0, 100, 1);
+    scene.gives(0, 100, 2);
+    scene.gives(0, 98, 3);
+    scene.expect("leads a, 100/1, 100/2, 98/3");
+}
+
+#[test]
+fn an_old_template_does_not_lead() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 100, 1);
+    scene.wait(15.0);
+    scene.gives(1, 100, 1);
+    scene.expect("leads a, 100/1");
+    scene.wait(14.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("leads b, 100/1");
+    scene.wait(15.0);
+    scene.expect("leaderless");
+}
+
+#[test]
+fn the_next_takes_over_and_the_preferred_comes_back_when_it_has_settled() {
+    let mut scene = Scene::new(3);
+    scene.gives(1, 100, 1);
+    scene.gives(0, 100, 1);
+    scene.gives(2, 100, 1);
+    scene.expect("leads b, 100/1");
+    scene.wait(10.0);
+    scene.expect("leads a, 100/1");
+    scene.fails(0);
+    scene.expect("leads b, 100/1");
+    scene.wait(9.0);
+    scene.lives(0, 99, 1);
+    scene.gives(1, 100, 1);
+    scene.expect("100/1");
+    scene.wait(5.0);
+    scene.fails(0);
+    scene.lives(0, 99, 1);
+    scene.gives(0, 100, 1);
+    scene.wait(9.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("leads a, 100/1");
+}
+
+#[test]
+fn an_error_instead_of_a_template_counts_too() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 100, 1);
+    scene.gives(1, 100, 1);
+    scene.leadership.template_failed(0, &NodeError::Busy);
+    scene.elect();
+    scene.expect("leads a, 100/1, leads b, 100/1");
+    // That it answers the other question does not make it well.
+    scene.lives(0, 99, 1);
+    scene.wait(20.0);
+    scene.expect("");
+    let status = scene.leadership.status(scene.now);
+    assert!(status[0].state.contains("work queue is full"), "{status:?}");
+    assert_eq!((status[1].state.as_str(), status[1].leads), ("well", true));
+    assert_eq!(status[1].template_age, Some(Duration::from_secs(20)));
+}
+
+#[test]
+fn a_new_leader_does_not_take_the_height_back() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 101, 2);
+    scene.gives(1, 100, 1);
+    scene.fails(0);
+    scene.expect("leads a, 101/2, leaderless");
+    scene.wait(1.0);
+    scene.gives(1, 101, 2);
+    scene.expect("leads b, 101/2");
+    // Unless nobody confirms the height for so long that it may be nobody's any more.
+    scene.lives(0, 101, 3);
+    scene.gives(0, 102, 3);
+    scene.wait(2.0);
+    scene.fails(0);
+    scene.expect("leads a, 102/3, leaderless");
+    scene.wait(20.0);
+    scene.gives(1, 101, 2);
+    scene.expect("");
+    scene.wait(8.0);
+    scene.expect("leads b, 101/2");
+}
+
+#[test]
+fn a_leader_that_stays_behind_loses_the_lead() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 100, 1);
+    scene.gives(1, 101, 2);
+    scene.wait(1.9);
+    scene.expect("leads a, 100/1");
+    scene.gives(0, 101, 2);
+    scene.expect("101/2");
+    scene.gives(1, 102, 3);
+    scene.wait(2.0);
+    scene.expect("leads b, 102/3");
+    // The preferred one is back when it has caught up.
+    scene.wait(9.0);
+    scene.expect("");
+    scene.gives(0, 102, 3);
+    scene.expect("leads a, 102/3");
+}
+
+#[test]
+fn answers_that_overtake_each_other() {
+    let check = |asked_before: bool, height: u32, prev: u8, expect: bool| {
+        let mut scene = Scene::new(1);
+        let before = scene.now;
+        scene.wait(1.0);
+        scene.gives(0, 101, 2);
+        let asked = if asked_before { before } else { scene.now };
+        let taken = scene.leadership.template(0, asked, scene.now, template(height, prev));
+        assert_eq!(taken, expect, "{height}/{prev}");
+    };
+    check(true, 100, 1, false); // the answer of before the block came after the long poll
+    check(true, 101, 3, false); // a sibling: ask again
+    check(true, 102, 3, true); // plainly ahead
+    check(true, 101, 2, true); // the same block, other transactions
+    check(false, 100, 1, true); // asked after: the chain went back
+    check(false, 101, 3, true);
+}

@@ -1,0 +1,99 @@
+//! Found blocks on disk: `HASH.block` while it is not known what became of one, `HASH.part` while it is being written.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use bitcoin::{Block, consensus, hashes::Hash as _};
+use share::Hash;
+
+use super::{Solved, shown};
+
+/// Ending of a block that the chain has settled. Kept for a while, should the node lose it.
+pub(super) const DONE: &str = "done";
+
+/// Ending of a block that was called invalid. Kept: somebody will want to know why.
+pub(super) const REFUSED: &str = "refused";
+
+const WAITING: &str = "block";
+const PART: &str = "part";
+const DAMAGED: &str = "damaged";
+
+/// How many settled blocks are kept.
+const DONE_KEPT: usize = 100;
+
+/// Writes a block so that it survives a power cut once this has returned.
+pub(super) fn write(dir: &Path, hash: &Hash, block: &[u8]) -> io::Result<()> {
+    let part = path(dir, hash, PART);
+    let mut file = File::create(&part)?;
+    file.write_all(block)?;
+    file.sync_all()?;
+    fs::rename(part, path(dir, hash, WAITING))?;
+    sync(dir)
+}
+
+/// Gives the file of a block another ending.
+pub(super) fn mark(dir: &Path, hash: &Hash, ending: &str) -> io::Result<()> {
+    fs::rename(path(dir, hash, WAITING), path(dir, hash, ending))?;
+    sync(dir)
+}
+
+/// Makes `dir` ready, clears it of old settled blocks, and returns those whose fate is not known. A file that is not
+/// a whole block is set aside.
+pub(super) fn open(dir: &Path) -> io::Result<Vec<Solved>> {
+    fs::create_dir_all(dir)?;
+    // Fails now, and not when the first block is found.
+    let probe = dir.join("write-probe");
+    File::create(&probe)?.sync_all()?;
+    fs::remove_file(probe)?;
+    let (mut left, mut done) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.extension().and_then(|ending| ending.to_str()) {
+            // A part may be a whole block whose last step was cut off.
+            Some(WAITING | PART) => match read(&path) {
+                Ok(solved) => {
+                    fs::rename(&path, self::path(dir, &solved.hash, WAITING))?;
+                    left.push(solved);
+                }
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "a found block cannot be read: set aside");
+                    fs::rename(&path, path.with_extension(DAMAGED))?;
+                }
+            },
+            Some(DONE) => done.push((fs::metadata(&path)?.modified()?, path)),
+            _ => {}
+        }
+    }
+    done.sort();
+    for (_, path) in done.iter().rev().skip(DONE_KEPT) {
+        fs::remove_file(path)?;
+    }
+    sync(dir)?;
+    left.sort_by_key(|solved: &Solved| solved.height);
+    Ok(left)
+}
+
+fn read(path: &Path) -> io::Result<Solved> {
+    let bytes = fs::read(path)?;
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let block: Block = consensus::deserialize(&bytes).map_err(|e| invalid(e.to_string()))?;
+    let hash = block.block_hash().to_byte_array();
+    if path.file_stem().and_then(|stem| stem.to_str()) != Some(&shown(&hash)) {
+        return Err(invalid("it holds another block than its name says".into()));
+    }
+    // For the log only.
+    let height = block.bip34_block_height().ok().and_then(|height| u32::try_from(height).ok()).unwrap_or(0);
+    Ok(Solved { hash, height, block: bytes })
+}
+
+fn path(dir: &Path, hash: &Hash, ending: &str) -> PathBuf {
+    dir.join(shown(hash)).with_extension(ending)
+}
+
+/// A rename is on disk when its directory is.
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

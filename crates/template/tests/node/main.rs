@@ -1,0 +1,9 @@
+//! Against a real Bitcoin node: see `scripts/bitcoin-node`.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without may panic")]
+
+mod client;
+mod daemon;
+mod miner;
+mod source;
+mod submitter;

@@ -1,0 +1,150 @@
+//! Bad configurations: one line that says which, where and what to do; exit status 64 or 69; nothing half-started.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    address, directory, free_port, is_free,
+    node::{Chain, Login, Node},
+    pool::{Setup, sluice},
+    wait_for,
+};
+
+/// The configuration is wrong: sysexits' EX_USAGE.
+const USAGE: i32 = 64;
+/// Something that is needed is not there: sysexits' EX_UNAVAILABLE.
+const UNAVAILABLE: i32 = 69;
+
+/// Runs `sluice run` on `text`, which must end by itself with `status` and one line on standard error that has all of
+/// `words` in it.
+fn check(name: &str, directory: &Path, text: &str, status: i32, words: &[&str]) {
+    let config = directory.join("sluice.toml");
+    fs::write(&config, text).unwrap();
+    let start = Instant::now();
+    let mut process = sluice(directory)
+        .args(["run", "--config", "sluice.toml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = wait_for(&format!("sluice to refuse: {name}"), Duration::from_secs(15), || {
+        let ended = process.try_wait().unwrap();
+        if ended.is_none() && start.elapsed() > Duration::from_secs(14) {
+            process.kill().unwrap();
+        }
+        ended
+    });
+    let errors = std::io::read_to_string(process.stderr.take().unwrap()).unwrap();
+    assert_eq!(ended.code(), Some(status), "{name}: {errors}");
+    assert_eq!(errors.lines().count(), 1, "{name}: not one line: {errors}");
+    for word in words {
+        assert!(errors.contains(word), "{name}: no {word:?} in: {errors}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
+    let node = Node::start(Chain::Regtest, Login::Password);
+    let directory = directory();
+    let good = Setup::new(&node, directory.path(), &address(Chain::Regtest, 1));
+    let text = good.text();
+    let refuse = |name: &str, text: &str, status: i32, words: &[&str]| {
+        check(name, directory.path(), text, status, words);
+        assert!(is_free(good.stratum_port) && is_free(good.api_port), "{name}: a port is still taken");
+    };
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} is in the configuration");
+        text.replace(from, to)
+    };
+
+    refuse(
+        "unknown key",
+        &with("[vardiff]\n", "[vardiff]\nshares_per_hour = 1.0\n"),
+        USAGE,
+        &["shares_per_hour"],
+    );
+    refuse("unknown table", &format!("{text}[varidff]\nmin = 1.0\n"), USAGE, &["varidff"]);
+    refuse("not TOML", &with("[vardiff]", "[vardiff"), USAGE, &["sluice.toml"]);
+    let node_lines = &text[text.find("[[node]]").unwrap()..text.find("[pool]").unwrap()];
+    refuse("no node", &text.replace(node_lines, ""), USAGE, &["node"]);
+    refuse("no address", &with("address = ", "# "), USAGE, &["address"]);
+    refuse("no pool", &text[..text.find("[pool]").unwrap()], USAGE, &["pool"]);
+    refuse("min above max", &with("min = 0.0002", "min = 8.0"), USAGE, &["min", "max", "8"]);
+    refuse("not a number", &with("max = 0.0002", "max = nan"), USAGE, &["max"]);
+    refuse(
+        "cookie and password",
+        &with("[pool]", "cookie = \"/nowhere\"\n[pool]"),
+        USAGE,
+        &["cookie", "rpc_user"],
+    );
+    refuse(
+        "fee above all",
+        &with("fee_percent = 1.0", "fee_percent = 101.0"),
+        USAGE,
+        &["fee_percent", "101"],
+    );
+    refuse("unknown scheme", &with("\"pplns\"", "\"prop\""), USAGE, &["scheme", "prop"]);
+    refuse("unknown network", &with("\"regtest\"", "\"mainnet\""), USAGE, &["network", "mainnet"]);
+    refuse("database of another kind", &with("sqlite://", "mysql://"), USAGE, &["ledger", "url"]);
+    let foreign = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+    refuse(
+        "address of another network",
+        &with(&good.address, foreign),
+        USAGE,
+        &["address", foreign, "regtest"],
+    );
+    refuse(
+        "no address at all",
+        &with(&good.address, "bcrt1qnonsense"),
+        USAGE,
+        &["address", "bcrt1qnonsense"],
+    );
+
+    let nowhere = free_port().to_string();
+    let rpc_port = node.rpc_port.to_string();
+    refuse("unreachable node", &with(&rpc_port, &nowhere), UNAVAILABLE, &["node", &nowhere]);
+    refuse(
+        "wrong password",
+        &with("only on the loopback", "guessed"),
+        UNAVAILABLE,
+        &["node", &rpc_port, "rpc_password"],
+    );
+    refuse(
+        "node of another network",
+        &with("\"regtest\"", "\"signet\"").replace(&good.address, &address(Chain::Signet, 1)),
+        UNAVAILABLE,
+        &["node", "regtest", "signet"],
+    );
+    let postgres = format!("postgres://sluice@127.0.0.1:{nowhere}/sluice");
+    refuse("unreachable database", &with(&good.ledger_url, &postgres), UNAVAILABLE, &["ledger", &nowhere]);
+    let sqlite = "sqlite:///nowhere/at/all/sluice.db";
+    refuse(
+        "database without a directory",
+        &with(&good.ledger_url, sqlite),
+        UNAVAILABLE,
+        &["/nowhere/at/all"],
+    );
+
+    for (port, other) in [(good.stratum_port, good.api_port), (good.api_port, good.stratum_port)] {
+        let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        check("taken port", directory.path(), &text, UNAVAILABLE, &[&format!("127.0.0.1:{port}")]);
+        assert!(is_free(other), "the other port is still taken");
+        drop(taken);
+    }
+
+    let missing = directory.path().join("not there.toml");
+    let run = sluice(directory.path()).args(["run", "--config"]).arg(&missing).output().unwrap();
+    assert_eq!(run.status.code(), Some(USAGE), "a missing file: {run:?}");
+    assert!(String::from_utf8_lossy(&run.stderr).contains("not there.toml"), "a missing file: {run:?}");
+
+    // And the one that all of these were made from is good.
+    let config = directory.path().join("sluice.toml");
+    fs::write(&config, &text).unwrap();
+    let checked = sluice(directory.path()).args(["check", "--config", "sluice.toml"]).output().unwrap();
+    assert!(checked.status.success(), "sluice check: {checked:?}");
+}
