@@ -80,7 +80,10 @@ fn the_crates_use_each_other_as_the_table_allows() {
         })
         .collect();
     assert!(uses.len() > 1, "the workspace has more than one crate: {uses:?}");
-    assert_eq!(faults(&rooms(&document), &uses), Vec::<String>::new());
+    let rooms = rooms(&document);
+    assert_eq!(faults(&rooms, &uses), Vec::<String>::new());
+    let missing: Vec<&String> = rooms.keys().filter(|name| !uses.contains_key(*name)).collect();
+    assert!(missing.is_empty(), "in the table, but not in the workspace: {missing:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::{
     Processor, address,
     books::Books,
     flood::{DIFFICULTY, Flood},
-    miner::Tally,
+    miner::{Manner, Miner, Tally},
     node::{Chain, Login, Node},
     pool::Pool,
     postgres::Postgres,
@@ -154,5 +154,30 @@ fn shares_go_on_while_postgres_is_away_for_a_minute_and_survive_kill_9_then() {
 
     let books = Books::open(&pool.setup.ledger_url);
     compare(&expected, &books);
+    books.audit();
+}
+
+#[test]
+fn a_block_found_while_the_node_is_away_survives_kill_9() {
+    let _processor = Processor::take();
+    let mut node = Node::start(Chain::Signet, Login::Cookie);
+    let mut pool =
+        Pool::start(&node, &address(Chain::Signet, 1), |setup| setup.difficulty = (0.0005, 0.0005));
+    let user = format!("{}.finder", address(Chain::Signet, 2));
+    let mut miner = Miner::connect(pool.setup.stratum_port, &user, Manner::Cpuminer).unwrap();
+    node.stop();
+    miner.mine(|tally| tally.blocks.is_empty()).unwrap();
+    pool.kill();
+    let hash = miner.tally.blocks[0].clone();
+
+    node.start_again();
+    pool.start_again();
+    wait_for("the block to reach the node and the ledger", Duration::from_secs(40), || {
+        let block = pool.blocks().into_iter().find(|block| block.hash == hash)?;
+        (block.status == "immature" && node.hash_at(1) == hash).then_some(())
+    });
+    assert!(pool.terminate().success());
+    let books = Books::open(&pool.setup.ledger_url);
+    assert_eq!(books.accepted_shares()["finder"], miner.tally.acknowledged);
     books.audit();
 }

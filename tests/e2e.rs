@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod abuse;
+mod cli;
 mod config;
 mod crash;
 mod demo;

@@ -92,6 +92,7 @@ export function hear(pool) {
   put('pool-workers', count(pool.workers), pool.workers);
   put('pool-connections', `on ${count(pool.connections)} ${pool.connections === 1 ? 'connection' : 'connections'}`, pool.connections);
   put('pool-blocks', count(pool.blocks_found), pool.blocks_found ?? '');
+  put('pool-orphaned', pool.blocks_orphaned ? `, ${count(pool.blocks_orphaned)} orphaned` : '', pool.blocks_orphaned ?? '');
   put('pool-accepted', count(pool.accepted_shares), pool.accepted_shares ?? '');
   put('pool-rejected', rejects(pool), pool.rejected_shares ?? '');
   put('pool-effort', pool.round_effort === null ? '–' : percent(pool.round_effort), pool.round_effort ?? '');
@@ -144,7 +145,7 @@ function showBlocks(fresh) {
       num('age', since(block.time_ms)),
     ],
   })), fresh);
-  byId('pool-last-block').replaceChildren(...(blocks.length ? ['last one ', since(blocks[0].time_ms), ' ago'] : ['none yet']));
+  byId('pool-last-block').replaceChildren(...(blocks.length ? ['last ', since(blocks[0].time_ms), ' ago'] : ['none yet']));
 }
 
 function finder({ address, worker }) {

@@ -139,7 +139,9 @@ mod tests {
     async fn listening(most: usize, patience: Duration) -> SocketAddr {
         let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = inner.local_addr().unwrap();
-        let endless = || async { Body::from_stream(stream::repeat(Ok::<_, std::convert::Infallible>(vec![b'x'; 65536]))) };
+        let endless = || async {
+            Body::from_stream(stream::repeat(Ok::<_, std::convert::Infallible>(vec![b'x'; 65536])))
+        };
         let app = Router::new().route("/", get(|| async { "here" })).route("/endless", get(endless));
         let server = axum::serve(Listener::with(inner, most, patience), app);
         tokio::spawn(async { server.await });

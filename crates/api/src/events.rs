@@ -18,11 +18,7 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
-use crate::{
-    fault::Fault,
-    figures::Shown,
-    routes::pool::PoolView,
-};
+use crate::{fault::Fault, figures::Shown, routes::pool::PoolView};
 
 /// Listeners at once; who comes then is told so with a 503.
 const MOST_LISTENERS: usize = 512;
@@ -106,10 +102,7 @@ fn encoded(name: &str, data: &impl Serialize) -> Bytes {
 pub(crate) async fn events(State(shown): State<Arc<Shown>>) -> Result<Response, Fault> {
     let first = encoded("pool", &PoolView::new(&shown.about, &shown.figures()));
     let stream = shown.events.listen(first)?;
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::from_stream(stream.map(Ok::<_, Infallible>))).into_response())
 }
 

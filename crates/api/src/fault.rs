@@ -28,7 +28,9 @@ pub(crate) enum Fault {
     #[error("this path can only be read; use GET")]
     OnlyGet,
     /// 503
-    #[error("the ledger does not answer at this time; mining and its records go on, so try again in a few seconds")]
+    #[error(
+        "the ledger does not answer at this time; mining and its records go on, so try again in a few seconds"
+    )]
     Ledger,
     /// 503
     #[error("too many listeners at this time; try again in a minute, or read /api/v1/pool instead")]
@@ -92,4 +94,43 @@ pub(crate) fn within(
     }
     let (least, most) = range.into_inner();
     Err(Fault::BadRequest(format!("{name} is {value}; it must be from {least} to {most}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use ledger::LedgerError;
+
+    use super::*;
+    use crate::figures::answer;
+
+    #[tokio::test]
+    async fn a_ledger_that_is_away_is_said_without_its_secrets() {
+        let refusal = LedgerError::Unsound("postgres://sluice:secret@db/ledger".into());
+        let fault = answer(async { Err::<(), _>(refusal) }).await.unwrap_err();
+        let response = fault.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let text = value["error"].as_str().unwrap();
+        assert!(text.contains("try again") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn ranges() {
+        let check = |value, expect: Option<u32>| {
+            let got = within("limit", value, 50, 1..=500);
+            assert_eq!(got.as_ref().ok().copied(), expect, "{value:?}");
+            if let Err(fault) = got {
+                let text = fault.to_string();
+                assert!(text.contains("limit is") && text.contains("from 1 to 500"), "{text}");
+            }
+        };
+        check(None, Some(50));
+        check(Some(1), Some(1));
+        check(Some(500), Some(500));
+        check(Some(0), None);
+        check(Some(501), None);
+    }
 }

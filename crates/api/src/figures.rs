@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, Totals};
+use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, Totals, Work};
 use pool::Snapshot;
 use tokio::{
     sync::watch,
@@ -48,7 +48,10 @@ pub(crate) struct Figures {
 /// What the ledger said, and when.
 pub(crate) struct Books {
     pub totals: Totals,
+    /// The newest, at most [`FOLLOWED`].
     pub blocks: Vec<Block>,
+    /// Work of all shares up to the newest block, where we saw that block come: the ledger does not say it.
+    pub before_round: Option<Work>,
     pub read: Instant,
 }
 
@@ -79,6 +82,12 @@ impl Shown {
         let before = self.figures.borrow().books.clone();
         let totals = answer(self.ledger.totals()).await?;
         let blocks = answer(self.ledger.blocks(FOLLOWED, 0)).await?;
+        let before_round = match &before {
+            _ if blocks.is_empty() => Some(0),
+            None => None,
+            Some(before) if newest(&before.blocks) == newest(&blocks) => before.before_round,
+            Some(_) => Some(totals.work),
+        };
         if let Some(before) = before {
             let known: HashMap<Hash, BlockStatus> =
                 before.blocks.iter().map(|block| (block.hash, block.status)).collect();
@@ -86,10 +95,14 @@ impl Shown {
                 self.events.tell("block", || BlockView::from(block));
             }
         }
-        let books = Arc::new(Books { totals, blocks, read: Instant::now() });
+        let books = Arc::new(Books { before_round, totals, blocks, read: Instant::now() });
         self.figures.send_modify(|figures| figures.books = Some(books));
         Ok(())
     }
+}
+
+fn newest(blocks: &[Block]) -> Option<Hash> {
+    blocks.first().map(|block| block.hash)
 }
 
 /// Keeps the figures fresh, for ever.

@@ -42,7 +42,11 @@ impl History {
     pub fn record(&mut self, snapshot: &Snapshot) {
         let now = snapshot.time_ms;
         if due(self.pool.back().map(|sample| sample.time_ms), now, POOL_STEP_MS) {
-            push(&mut self.pool, Sample { time_ms: now, hashrate: snapshot.hashrate }, SPAN_MS / POOL_STEP_MS);
+            push(
+                &mut self.pool,
+                Sample { time_ms: now, hashrate: snapshot.hashrate },
+                SPAN_MS / POOL_STEP_MS,
+            );
         }
         if due(self.times.back().copied(), now, MINER_STEP_MS) {
             push(&mut self.times, now, SPAN_MS / MINER_STEP_MS);
@@ -74,8 +78,7 @@ impl History {
     pub fn miner(&self, address: &str, since_ms: u64) -> Vec<Sample> {
         let Some(rates) = self.miners.get(address) else { return Vec::new() };
         let times = self.times.iter().skip(self.times.len().saturating_sub(rates.len()));
-        let samples =
-            times.zip(rates).map(|(&time_ms, &rate)| Sample { time_ms, hashrate: f64::from(rate) });
+        let samples = times.zip(rates).map(|(&time_ms, &rate)| Sample { time_ms, hashrate: f64::from(rate) });
         thinned(samples.filter(|sample| sample.time_ms >= since_ms).collect())
     }
 }

@@ -15,15 +15,15 @@ use crate::figures::{Figures, Shown, now_ms};
 
 /// The figures of the pool for a monitor.
 pub(crate) async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
-    let text = text(&shown.figures(), shown.about.version, shown.events.listeners(), now_ms());
+    let text = text(&shown, now_ms());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-fn text(figures: &Figures, version: &str, listeners: usize, now_ms: u64) -> String {
-    let Figures { snapshot, books } = figures;
+fn text(shown: &Shown, now_ms: u64) -> String {
+    let Figures { snapshot, books } = shown.figures();
     let mut page = Page::default();
     page.family("sluice_build_info", "gauge", "Always 1; the label says which program this is.");
-    page.sample("sluice_build_info", &[("version", version)], 1);
+    page.sample("sluice_build_info", &[("version", shown.about.version)], 1);
     page.one("sluice_hashrate", "gauge", "Hashes per second over the last ten minutes.", snapshot.hashrate);
     page.one("sluice_connections", "gauge", "Open connections of miners.", snapshot.connections);
     let workers = snapshot.workers.iter().filter(|worker| worker.connections > 0).count();
@@ -35,6 +35,8 @@ fn text(figures: &Figures, version: &str, listeners: usize, now_ms: u64) -> Stri
     for (reason, count) in &snapshot.rejects {
         page.sample("sluice_rejects_total", &[("reason", &label(&format!("{reason:?}")))], count);
     }
+    let spooled = shown.ledger.spooled_bytes();
+    page.one("sluice_spooled_bytes", "gauge", "On disk and not in the database yet.", spooled);
     if let Some(tip) = snapshot.tip {
         page.one("sluice_height", "gauge", "Height of the block being looked for.", tip.height);
         page.one("sluice_network_difficulty", "gauge", "Its difficulty.", tip.network_difficulty);
@@ -45,11 +47,22 @@ fn text(figures: &Figures, version: &str, listeners: usize, now_ms: u64) -> Stri
         let (totals, age) = (&books.totals, books.read.elapsed().as_secs_f64());
         page.one("sluice_ledger_age_seconds", "gauge", "Since the ledger last answered.", age);
         page.one("sluice_accepted_shares_total", "counter", "Shares in the ledger.", totals.accepted_shares);
-        page.one("sluice_rejected_shares_total", "counter", "Refused, by the ledger.", totals.rejected_shares);
-        page.one("sluice_blocks_found_total", "counter", "Blocks in the ledger.", totals.blocks);
-        page.one("sluice_rewards_millisatoshi_total", "counter", "Rewards credited.", totals.rewards_msat);
+        page.one(
+            "sluice_rejected_shares_total",
+            "counter",
+            "Refused, by the ledger.",
+            totals.rejected_shares,
+        );
+        page.one(
+            "sluice_blocks_found_total",
+            "counter",
+            "Blocks in the ledger.",
+            totals.blocks + totals.orphaned,
+        );
+        page.one("sluice_blocks_orphaned", "gauge", "Of these, not on the chain.", totals.orphaned);
+        page.one("sluice_rewards_millisatoshi", "gauge", "Of the blocks on the chain.", totals.rewards_msat);
     }
-    page.one("sluice_event_listeners", "gauge", "Who listens to /api/v1/events.", listeners);
+    page.one("sluice_event_listeners", "gauge", "Who listens to /api/v1/events.", shown.events.listeners());
     page.0
 }
 

@@ -57,7 +57,8 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 fn file((_, media_type, content): File, headers: &HeaderMap) -> Response {
     let tag = tag(content);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let known = known.is_some_and(|tags| tags.split(',').any(|each| each.trim().trim_start_matches("W/") == tag));
+    let known =
+        known.is_some_and(|tags| tags.split(',').any(|each| each.trim().trim_start_matches("W/") == tag));
     let caching = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
     if known {
         return (StatusCode::NOT_MODIFIED, caching).into_response();

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use share::Work;
@@ -262,8 +262,10 @@ impl Books {
         }
         self.flush_workers(connection).await?;
         aside::write(connection, self.dialect, self.spool, std::mem::take(&mut self.aside), now_ms).await?;
-        let rows: Vec<_> =
-            watermarks.iter().map(|(writer, at)| (Hex(&self.spool), *writer, at.segment, at.offset)).collect();
+        let rows: Vec<_> = watermarks
+            .iter()
+            .map(|(writer, at)| (Hex(&self.spool), *writer, at.segment, at.offset))
+            .collect();
         let sql = format!(
             "INSERT INTO watermark (spool, writer, segment, byte) SELECT t.spool, t.writer, t.segment, t.byte \
              FROM {} AS t WHERE true \

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The address of the database is none.
-    #[error("{url:?} is not the address of a database ({reason}); use postgres://user@host/name or sqlite://path")]
+    #[error(
+        "{url:?} is not the address of a database ({reason}); use postgres://user@host/name or sqlite://path"
+    )]
     Url {
         /// As given, without its password.
         url: String,
@@ -14,7 +16,9 @@ pub enum LedgerError {
         reason: String,
     },
     /// Nobody answers there, or not to us.
-    #[error("the database {url} cannot be opened: {source}; see that it runs, that the name and password are right, and that this machine may connect")]
+    #[error(
+        "the database {url} cannot be opened: {source}; see that it runs, that the name and password are right, and that this machine may connect"
+    )]
     Unreachable {
         /// Without its password.
         url: String,

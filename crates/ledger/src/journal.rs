@@ -79,7 +79,8 @@ impl Account {
         }
     }
 
-    fn name(self) -> String {
+    /// The name in the database, for people.
+    pub fn name(self) -> String {
         match self {
             Self::Rewards => "rewards".to_owned(),
             Self::Reserve => "reserve".to_owned(),
@@ -93,7 +94,8 @@ impl Account {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// As in the database, and in keys.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Reward => "reward",
             Self::Mature => "mature",
@@ -111,7 +113,8 @@ pub(crate) async fn post(
     let mut sums: BTreeMap<Account, i64> = BTreeMap::new();
     for (account, amount) in post.entries {
         let sum = sums.entry(*account).or_default();
-        *sum = sum.checked_add(*amount).ok_or_else(|| LedgerError::Unsound("an amount overflows".to_owned()))?;
+        *sum =
+            sum.checked_add(*amount).ok_or_else(|| LedgerError::Unsound("an amount overflows".to_owned()))?;
     }
     sums.retain(|_, amount| *amount != 0);
 
@@ -140,14 +143,20 @@ pub(crate) async fn post(
     );
     write(connection, "write entries", sql, entries.clone(), &[id]).await?;
     let sql = "INSERT INTO txn (id, kind, idem_key, block_id, created_ms) VALUES ($1, $2, $3, $4, $5)";
-    let query = sqlx::query(sql).bind(id).bind(post.kind.name()).bind(&post.key).bind(post.block).bind(post.now_ms);
+    let query =
+        sqlx::query(sql).bind(id).bind(post.kind.name()).bind(&post.key).bind(post.block).bind(post.now_ms);
     query.execute(&mut *connection).await.map_err(LedgerError::database("seal a transaction"))?;
     let sql = format!(
         "UPDATE account SET balance_msat = balance_msat + t.amount FROM {table} AS t WHERE account.id = t.account"
     );
     let changed = write(connection, "update balances", sql, entries, &[]).await?;
     if changed != sums.len() as u64 {
-        return Err(LedgerError::Unsound(format!("{} of {} accounts exist for {}", changed, sums.len(), post.key)));
+        return Err(LedgerError::Unsound(format!(
+            "{} of {} accounts exist for {}",
+            changed,
+            sums.len(),
+            post.key
+        )));
     }
     Ok(())
 }
@@ -164,7 +173,8 @@ pub(crate) async fn posted(
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(block).fetch_all(connection).await.map_err(&failed)?;
     let entry = |row: &sqlx::any::AnyRow| {
         let id: i64 = row.try_get("account").map_err(&failed)?;
-        let account = Account::from_id(id).ok_or_else(|| LedgerError::Unsound(format!("there is no account {id}")))?;
+        let account =
+            Account::from_id(id).ok_or_else(|| LedgerError::Unsound(format!("there is no account {id}")))?;
         Ok((account, row.try_get("amount").map_err(&failed)?))
     };
     rows.iter().map(entry).collect()
@@ -176,9 +186,12 @@ mod tests {
 
     #[test]
     fn accounts_have_numbers_of_their_own() {
-        let mut accounts = vec![Account::Rewards, Account::Reserve, Account::FeeImmature, Account::FeeAvailable];
+        let mut accounts =
+            vec![Account::Rewards, Account::Reserve, Account::FeeImmature, Account::FeeAvailable];
         for miner in [1, 2, 3, 1 << 40] {
-            accounts.extend([Purse::Immature, Purse::Available, Purse::Paid].map(|purse| Account::Miner(miner, purse)));
+            accounts.extend(
+                [Purse::Immature, Purse::Available, Purse::Paid].map(|purse| Account::Miner(miner, purse)),
+            );
         }
         let mut ids: Vec<i64> = accounts.iter().map(|account| account.id()).collect();
         for (account, id) in accounts.iter().zip(&ids) {

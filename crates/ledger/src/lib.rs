@@ -17,11 +17,27 @@
 //!
 //! docs/LEDGER.md tells the way of a share and of a satoshi through the tables.
 
+mod accounts;
+mod books;
+mod clock;
+mod drain;
+mod error;
+mod found;
+mod journal;
+mod ledger;
+mod maturity;
 pub mod record;
 pub mod scheme;
+mod split;
 pub mod spool;
+mod store;
+mod verify;
+mod window;
 pub mod worker;
 
+pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
+pub use error::LedgerError;
+pub use ledger::{Chain, Halt, Ledger, Point, Settings, Standing};
 pub use record::{Found, RejectRecord, ShareRecord};
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, job::Hash};

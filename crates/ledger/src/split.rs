@@ -6,7 +6,8 @@
 ///
 /// Weights that sum beyond 128 bits, which no real work does, are compared by their upper bits.
 pub(crate) fn apportion<K: Copy + Ord>(amount: u128, weights: &[(K, u128)]) -> Vec<(K, u128)> {
-    let sum = |shift: u32| weights.iter().try_fold(0u128, |sum, (_, weight)| sum.checked_add(weight >> shift));
+    let sum =
+        |shift: u32| weights.iter().try_fold(0u128, |sum, (_, weight)| sum.checked_add(weight >> shift));
     // A sum of fewer than 2^64 numbers, each shifted by 64 bits, fits.
     let (total, shift) = match sum(0) {
         Some(total) => (total, 0),

@@ -68,7 +68,8 @@ async fn reach(connection: &mut AnyConnection, newest: i64, length: Work) -> Res
     let (mut reach, mut newest) = (Reach::default(), newest);
     loop {
         let sql = "SELECT id, CAST(work AS TEXT) AS work FROM slot WHERE id <= $1 ORDER BY id DESC LIMIT $2";
-        let rows = sqlx::query(sql).bind(newest).bind(PAGE).fetch_all(&mut *connection).await.map_err(&failed)?;
+        let rows =
+            sqlx::query(sql).bind(newest).bind(PAGE).fetch_all(&mut *connection).await.map_err(&failed)?;
         for row in &rows {
             let slot = row.try_get("id").map_err(&failed)?;
             if !reach.take(slot, work(row, "work")?, length) {

@@ -156,7 +156,9 @@ impl Node for Chain {
             Submitted::Accepted => {
                 tracing::info!(height = tip.height, hash = %shown(&tip.hash), "sandbox block accepted")
             }
-            other => tracing::warn!(answer = ?other, "sandbox block not taken"),
+            Submitted::Known => tracing::debug!("sandbox block known"),
+            Submitted::Unclear(answer) => tracing::info!(answer, "sandbox block on a side branch"),
+            Submitted::Refused(reason) => tracing::warn!(reason, "sandbox block refused"),
         }
         Ok(submitted)
     }

@@ -258,7 +258,7 @@ impl Miner {
                     }
                 }
                 _ = ticks.tick() => progress = self.log(progress),
-                () = sleep_until(silent_until) => return End::Lost("it is silent".into()),
+                () = sleep_until(silent_until) => return End::Lost("it has said nothing for too long".into()),
                 () = stop.as_mut(), if farewell.is_none() => {
                     farewell = Some(Instant::now() + FAREWELL);
                     self.rig.set(None);
@@ -315,6 +315,14 @@ impl Miner {
         self.report.hashes = self.rig.hashes();
         self.report.hashrate = if seconds > 0.0 { self.report.hashes as f64 / seconds } else { 0.0 };
         self.report
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, rejected, hashes, hashrate, last_error } = self;
+        write!(f, "{accepted} shares accepted, {rejected} rejected, {hashes} hashes, {}", Rate(*hashrate))?;
+        last_error.iter().try_for_each(|error| write!(f, "; the last thing that went wrong: {error}"))
     }
 }
 

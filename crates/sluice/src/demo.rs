@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +23,7 @@ use crate::{
 /// A block comes about this often.
 const BLOCK_INTERVAL: Duration = Duration::from_secs(30);
 /// The miners: whose they are, what they are called, and hashes a second.
-const MINERS: [(u8, &str, f64); 5] =
+const MINERS: [(u8, &'static str, f64); 5] =
     [(1, "attic", 240e3), (1, "cellar", 120e3), (2, "barn", 160e3), (3, "shed", 80e3), (4, "desk", 40e3)];
 
 #[derive(clap::Args)]
@@ -35,7 +34,7 @@ pub struct Options {
     /// Where miners connect.
     #[arg(long, default_value = "0.0.0.0:3333")]
     stratum: SocketAddr,
-    /// Keep the ledger here; without it, it is gone at the end.
+    /// Leave the ledger in this directory, which must be empty; without it, it is gone at the end.
     #[arg(long)]
     dir: Option<PathBuf>,
 }
@@ -48,6 +47,12 @@ pub async fn demo(options: Options) -> Result<(), Failure> {
     };
     let cannot = |error| Failure::unavailable(format!("cannot write to {}: {error}", dir.display()));
     std::fs::create_dir_all(&dir).map_err(cannot)?;
+    if std::fs::read_dir(&dir).map_err(cannot)?.next().is_some() {
+        let dir = dir.display();
+        return Err(Failure::usage(format!(
+            "{dir} is not empty: each demo is a new chain, so give a new directory"
+        )));
+    }
     let ended = demo_in(&dir, &options).await;
     if !is_kept && let Err(error) = std::fs::remove_dir_all(&dir) {
         tracing::warn!(%error, dir = %dir.display(), "could not be removed");
@@ -111,7 +116,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
 }
 
 fn mine(
-    miner: &(u8, &str, f64),
+    miner: &(u8, &'static str, f64),
     running: &Running,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {

@@ -10,7 +10,7 @@ mod mine;
 mod run;
 mod standing;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use config::Config;
@@ -51,8 +51,7 @@ fn main() -> ExitCode {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { failure::USAGE.into() } else { 0 })
     });
-    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    log(&arguments.command);
     match carry_out(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -60,6 +59,18 @@ fn main() -> ExitCode {
             failure.code()
         }
     }
+}
+
+/// To standard error; SLUICE_LOG says what. The demo, with miners in its process, says less.
+fn log(command: &Command) {
+    let usual = match command {
+        Command::Demo(_) => "warn,template::submit=info",
+        _ => "info",
+    };
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let is_terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(is_terminal).with_target(false).init();
 }
 
 fn carry_out(command: Command) -> Result<(), Failure> {

@@ -42,7 +42,9 @@ fn nothing_stands_inline_and_nothing_parses_markup() {
         assert!(!page.contains(inline), "{inline}");
     }
     for (name, _, content) in ASSETS.into_iter().filter(|file| file.1 == JAVASCRIPT) {
-        for parses in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+        for parses in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+        {
             assert!(!content.contains(parses), "{name}: {parses}");
         }
     }

@@ -80,7 +80,8 @@ pub(crate) async fn blocks(
     Params(part): Params<Part>,
 ) -> Result<Json<Blocks>, Fault> {
     let (limit, offset) = part.checked()?;
-    let blocks = answer(shown.ledger.blocks(limit, offset)).await?;
-    let total = answer(shown.ledger.totals()).await?.blocks;
+    let blocks = answer(shown.ledger.blocks(limit, offset.into())).await?;
+    let totals = answer(shown.ledger.totals()).await?;
+    let total = totals.blocks + totals.orphaned;
     Ok(Json(Blocks { blocks: blocks.iter().map(BlockView::from).collect(), total }))
 }

@@ -20,11 +20,12 @@ pub(crate) struct Health {
     database: &'static str,
     database_age_ms: Option<u64>,
     template_age_ms: Option<u64>,
+    spooled_bytes: u64,
     storing: bool,
 }
 
 impl Health {
-    fn of(Figures { snapshot, books }: &Figures, now_ms: u64) -> Self {
+    fn of(Figures { snapshot, books }: &Figures, spooled_bytes: u64, now_ms: u64) -> Self {
         let age = books.as_ref().map(|books| books.read.elapsed());
         let template_age_ms = snapshot.tip.map(|tip| now_ms.saturating_sub(tip.template_time_ms));
         let mut reasons = Vec::new();
@@ -32,11 +33,14 @@ impl Health {
             Some(age) if age < LEDGER_SILENT => "ok",
             Some(age) => {
                 let seconds = age.as_secs();
-                reasons.push(format!("the database has not answered for {seconds} s; look at it and at the log"));
+                reasons.push(format!(
+                    "the database has not answered for {seconds} s; look at it and at the log"
+                ));
                 "away"
             }
             None => {
-                reasons.push("the database has not answered since the start; look at it and at the log".into());
+                reasons
+                    .push("the database has not answered since the start; look at it and at the log".into());
                 "away"
             }
         };
@@ -56,13 +60,14 @@ impl Health {
             database,
             database_age_ms: age.map(|age| age.as_millis() as u64),
             template_age_ms,
+            spooled_bytes,
             storing: snapshot.storing,
         }
     }
 }
 
 pub(crate) async fn health(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Health>) {
-    let health = Health::of(&shown.figures(), now_ms());
+    let health = Health::of(&shown.figures(), shown.ledger.spooled_bytes(), now_ms());
     let status = if health.reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health))
 }
@@ -79,10 +84,13 @@ mod tests {
     fn what_is_wrong_is_said() {
         let now_ms = 1_000_000;
         let check = |template_time_ms: Option<u64>, storing: bool, expect: &[&str]| {
-            let tip = template_time_ms
-                .map(|template_time_ms| Tip { height: 1, network_difficulty: 1.0, template_time_ms });
+            let tip = template_time_ms.map(|template_time_ms| Tip {
+                height: 1,
+                network_difficulty: 1.0,
+                template_time_ms,
+            });
             let snapshot = Arc::new(Snapshot { tip, storing, ..Snapshot::default() });
-            let health = Health::of(&Figures { snapshot, books: None }, now_ms);
+            let health = Health::of(&Figures { snapshot, books: None }, 0, now_ms);
             assert_eq!((health.status, health.database), ("failing", "away"));
             assert_eq!(health.reasons.len(), expect.len(), "{:?}", health.reasons);
             for (reason, part) in health.reasons.iter().zip(expect) {

@@ -3,15 +3,18 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{Json, extract::State};
+use pool::Snapshot;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     About,
     fault::{Fault, Params, within},
-    figures::{Figures, Shown, now_ms},
+    figures::{Books, Figures, Shown, now_ms},
     history::{SPAN_MS, Sample},
 };
 
+/// Hashes that a share of difficulty 1 takes on average: 2^256 / (0xffff * 2^208 + 1), to all digits of a float.
+const HASHES_PER_DIFFICULTY: f64 = 4_295_032_833.0;
 const MINUTES: u32 = (SPAN_MS / 60_000) as u32;
 
 /// What `/api/v1/pool` and the event `pool` say.
@@ -36,6 +39,7 @@ pub(crate) struct PoolView {
     rejected_shares: Option<u64>,
     work: Option<String>,
     blocks_found: Option<u64>,
+    blocks_orphaned: Option<u64>,
     rewards_msat: Option<i64>,
     round_effort: Option<f64>,
     ledger_age_ms: Option<u64>,
@@ -66,11 +70,20 @@ impl PoolView {
             rejected_shares: totals.map(|totals| totals.rejected_shares),
             work: totals.map(|totals| totals.work.to_string()),
             blocks_found: totals.map(|totals| totals.blocks),
+            blocks_orphaned: totals.map(|totals| totals.orphaned),
             rewards_msat: totals.map(|totals| totals.rewards_msat),
-            round_effort: None,
+            round_effort: effort(snapshot, books.as_deref()),
             ledger_age_ms: books.as_ref().map(|books| books.read.elapsed().as_millis() as u64),
         }
     }
+}
+
+/// Work since the newest block, in parts of what a block takes on average.
+fn effort(snapshot: &Snapshot, books: Option<&Books>) -> Option<f64> {
+    let books = books?;
+    let work = books.totals.work.saturating_sub(books.before_round?);
+    let block = snapshot.tip?.network_difficulty * HASHES_PER_DIFFICULTY;
+    Some(work as f64 / block).filter(|effort| effort.is_finite())
 }
 
 pub(crate) async fn pool(State(shown): State<Arc<Shown>>) -> Json<PoolView> {

@@ -117,13 +117,16 @@ async fn a_worker_is_what_the_books_and_the_line_know() {
     let miner = check(&house, "/api/v1/miners/{address}", &path, StatusCode::OK).await;
     assert_eq!(miner["hashrate"], 1234.5);
     let [old, rig] = miner["workers"].as_array().unwrap().as_slice() else { panic!("{miner}") };
-    assert_eq!((&old["name"], &old["connected"], &old["agent"]), (&json!("old"), &json!(false), &Value::Null));
+    assert_eq!(
+        (&old["name"], &old["connected"], &old["agent"]),
+        (&json!("old"), &json!(false), &Value::Null)
+    );
     assert_eq!((&rig["name"], &rig["connected"]), (&json!("rig"), &json!(true)));
     assert_eq!(rig["agent"], "<script>alert(1)</script>");
     assert_eq!((&rig["accepted_shares"], &rig["rejected_shares"]), (&json!(2), &json!(2)));
 
-    let page = check(&house, "/api/v1/miners/{address}/workers", &format!("{path}/workers?limit=1&offset=1"), StatusCode::OK);
-    let page = page.await;
+    let asked = format!("{path}/workers?limit=1&offset=1");
+    let page = check(&house, "/api/v1/miners/{address}/workers", &asked, StatusCode::OK).await;
     assert_eq!((&page["total"], &page["workers"][0]["name"]), (&json!(2), &json!("rig")));
     // Capitals are the same address.
     let (status, same) = house.json(&path.replace(ALICE, &ALICE.to_uppercase())).await;
@@ -145,7 +148,12 @@ async fn what_cannot_be_answered() {
     let house = House::with_a_block().await;
     let miner = "/api/v1/miners/{address}";
     let not_found = StatusCode::NOT_FOUND;
-    for address in ["nobody", "tb1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3q0sl5k7", "%3Cb%3E", "'%20OR%201=1"] {
+    for address in [
+        "nobody",
+        "tb1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3q0sl5k7",
+        "%3Cb%3E",
+        "'%20OR%201=1",
+    ] {
         let value = check(&house, miner, &miner.replace("{address}", address), not_found).await;
         assert!(value["error"].as_str().unwrap().contains("ADDRESS.worker"), "{value}");
     }
@@ -166,7 +174,9 @@ async fn what_cannot_be_answered() {
     }
     let (status, value) = house.json("/api/v1/miners/%ff").await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{value}");
-    for nowhere in ["/api", "/api/v1/miners", "/api/v1/miners/a/b/c", "/assets/none.js", "/assets/..%2fapp.js", "/x"] {
+    for nowhere in
+        ["/api", "/api/v1/miners", "/api/v1/miners/a/b/c", "/assets/none.js", "/assets/..%2fapp.js", "/x"]
+    {
         let (status, value) = house.json(nowhere).await;
         assert_eq!(status, not_found, "{nowhere}");
         assert!(value["error"].is_string(), "{nowhere}");
@@ -178,14 +188,17 @@ async fn what_cannot_be_answered() {
 #[tokio::test]
 async fn every_answer_is_hardened() {
     let house = House::new().await;
-    for path in ["/", "/assets/app.js", "/assets/none", "/api/v1/pool", "/api/v1/miners/x", "/metrics", "/nowhere"] {
+    for path in
+        ["/", "/assets/app.js", "/assets/none", "/api/v1/pool", "/api/v1/miners/x", "/metrics", "/nowhere"]
+    {
         let response = house.get(path).await;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let policy = header(header::CONTENT_SECURITY_POLICY);
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(header(header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
     }
-    let types = [("/", "text/html"), ("/assets/app.js", "text/javascript"), ("/assets/style.css", "text/css")];
+    let types =
+        [("/", "text/html"), ("/assets/app.js", "text/javascript"), ("/assets/style.css", "text/css")];
     for (path, expect) in types {
         let response = house.get(path).await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -197,6 +210,7 @@ async fn every_answer_is_hardened() {
 #[tokio::test]
 async fn listeners_hear_the_pool_and_each_change_of_a_block() {
     let mut house = House::new().await;
+    house.mine().await;
     house.shown.read().await.unwrap();
     let response = house.get("/api/v1/events").await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
@@ -213,7 +227,7 @@ async fn listeners_hear_the_pool_and_each_change_of_a_block() {
     assert_eq!(name, "pool");
     schema::check(&document, &document["components"]["schemas"]["Pool"], &pool, "pool");
 
-    house.mine_a_block().await;
+    house.find().await;
     house.shown.read().await.unwrap();
     let (name, block) = next().await;
     assert_eq!((name.as_str(), &block["status"]), ("block", &json!("immature")));
@@ -226,12 +240,37 @@ async fn listeners_hear_the_pool_and_each_change_of_a_block() {
 }
 
 #[tokio::test]
+async fn a_round_goes_from_block_to_block() {
+    let mut house = House::new().await;
+    let effort = async |house: &House| {
+        house.shown.read().await.unwrap();
+        house.see_alice();
+        house.json("/api/v1/pool").await.1["round_effort"].as_f64()
+    };
+    let of_four_shares = house::WORK as f64 / (house::DIFFICULTY * 4_295_032_833.0);
+    assert_eq!(effort(&house).await, Some(0.0));
+    house.mine().await;
+    assert_eq!(effort(&house).await, Some(of_four_shares));
+    house.find().await;
+    assert_eq!(effort(&house).await, Some(0.0));
+    house.mine().await;
+    assert_eq!(effort(&house).await, Some(of_four_shares));
+    // Who did not see the last block come does not know.
+    let house = House::with_a_block().await;
+    assert_eq!(effort(&house).await, None);
+}
+
+#[tokio::test]
 async fn monitors_are_served() {
     let house = House::with_a_block().await;
     let response = house.get("/metrics").await;
-    assert!(response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(
+        response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/plain; version=0.0.4")
+    );
     let text = house::text(response).await;
-    for line in ["sluice_hashrate 1234.5", "sluice_workers 1", "sluice_accepted_shares_total 4", "sluice_storing 1"] {
+    for line in
+        ["sluice_hashrate 1234.5", "sluice_workers 1", "sluice_accepted_shares_total 4", "sluice_storing 1"]
+    {
         assert!(text.lines().any(|each| each == line), "{line} in {text}");
     }
     assert!(text.contains("sluice_rejects_total{reason=\"low_difficulty\"} 7\n"), "{text}");

@@ -98,7 +98,11 @@ impl Slot {
             "INSERT INTO slot_work (slot_id, worker_id, shares, work) SELECT $2, t.worker, t.shares, t.work \
              FROM {} AS t WHERE true \
              ON CONFLICT (slot_id, worker_id) DO UPDATE SET shares = excluded.shares, work = excluded.work",
-            dialect.table(&[("worker", Column::Integer), ("shares", Column::Integer), ("work", Column::Work)])
+            dialect.table(&[
+                ("worker", Column::Integer),
+                ("shares", Column::Integer),
+                ("work", Column::Work)
+            ])
         );
         write(connection, "write the work of a slot", sql, json(&rows), &[self.id]).await?;
         self.touched.clear();

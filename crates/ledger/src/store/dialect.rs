@@ -189,9 +189,15 @@ mod tests {
     fn passwords_are_not_shown() {
         let check = |url: &str, expect: &str| assert_eq!(shown(url), expect);
         check("postgres://pool:secret@db.example/sluice", "postgres://pool@db.example/sluice");
-        check("postgres://pool:se@cr/et@db/sluice?password=x&host=/run", "postgres://pool@db/sluice?host=/run");
+        check(
+            "postgres://pool:se@cr/et@db/sluice?password=x&host=/run",
+            "postgres://pool@db/sluice?host=/run",
+        );
         check("postgres://pool@db:5432/sluice", "postgres://pool@db:5432/sluice");
-        check("postgres:///sluice?host=/run/postgresql&password=secret", "postgres:///sluice?host=/run/postgresql");
+        check(
+            "postgres:///sluice?host=/run/postgresql&password=secret",
+            "postgres:///sluice?host=/run/postgresql",
+        );
         check("sqlite://dir@x/a.db?mode=rwc", "sqlite://dir@x/a.db");
         check("nonsense", "nonsense");
     }
@@ -205,7 +211,10 @@ mod tests {
             }
             Err(error) => {
                 assert_eq!(None, expect, "{error}");
-                assert!(error.to_string().contains("use postgres://user@host/name or sqlite://path"), "{error}");
+                assert!(
+                    error.to_string().contains("use postgres://user@host/name or sqlite://path"),
+                    "{error}"
+                );
             }
         };
         check("postgres://user@host/db", Some(Dialect::Postgres));

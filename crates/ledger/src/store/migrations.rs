@@ -9,8 +9,7 @@ use super::Dialect;
 
 type File = (i64, &'static str, &'static str);
 
-const POSTGRES: &[File] =
-    &[(1, "ledger", include_str!("../../../../migrations/postgres/0001_ledger.sql"))];
+const POSTGRES: &[File] = &[(1, "ledger", include_str!("../../../../migrations/postgres/0001_ledger.sql"))];
 const SQLITE: &[File] = &[(1, "ledger", include_str!("../../../../migrations/sqlite/0001_ledger.sql"))];
 
 /// Runs what has not been run yet; refuses a database that has been through other files than these.
@@ -18,7 +17,9 @@ pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Res
     let migration = |&(version, name, sql): &File| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(files(dialect).iter().map(migration).collect()).run_direct(None, connection, false).await
+    Migrator::with_migrations(files(dialect).iter().map(migration).collect())
+        .run_direct(None, connection, false)
+        .await
 }
 
 fn files(dialect: Dialect) -> &'static [File] {

@@ -268,3 +268,11 @@ fn rates_as_people_read_them() {
     check(1.5e12, "1.5 TH/s");
     check(2.5e18, "2500.0 PH/s");
 }
+
+#[test]
+fn a_report_as_people_read_it() {
+    let mut report = Report { accepted: 12, hashes: 90_000, hashrate: 3_000.0, ..Report::default() };
+    assert_eq!(report.to_string(), "12 shares accepted, 0 rejected, 90000 hashes, 3.0 kH/s");
+    report.last_error = Some("it closed the connection".into());
+    assert!(report.to_string().ends_with("; the last thing that went wrong: it closed the connection"));
+}

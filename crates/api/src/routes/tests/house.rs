@@ -17,7 +17,8 @@ use axum::{
 };
 use bitcoin::Network;
 use ledger::{
-    Chain, Found, Hash, Ledger, RejectRecord, Scheme, ShareRecord, Spool, SpoolConfig, SpoolWriter, Standing, Terms, Worker,
+    BlockStatus, Chain, Found, Hash, Ledger, RejectRecord, Scheme, ShareRecord, Spool, SpoolConfig,
+    SpoolWriter, Standing, Terms, Worker,
 };
 use pool::{Snapshot, WorkerState};
 use serde_json::Value;
@@ -25,14 +26,21 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{About, figures::{Shown, now_ms}, routes::router};
+use crate::{
+    About,
+    figures::{Shown, now_ms},
+    routes::router,
+};
 
 pub(super) const ALICE: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
 pub(super) const BOB: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 /// Of the four shares.
 pub(super) const WORK: u128 = 1000 + 1001 + 1002 + 1003;
 pub(super) const REWARD_MSAT: i64 = 312_500_007_000;
-const BITS: u32 = 0x207f_ffff;
+/// What the snapshot says of the network.
+pub(super) const DIFFICULTY: f64 = 0.25;
+/// A block takes 65537 hashes: the window holds all work here.
+const BITS: u32 = 0x1f00_ffff;
 
 pub(super) struct House {
     pub shown: Arc<Shown>,
@@ -99,7 +107,8 @@ impl House {
     /// With four shares of two miners and an immature block, all of it seen.
     pub async fn with_a_block() -> Self {
         let mut house = Self::new().await;
-        house.mine_a_block().await;
+        house.mine().await;
+        house.find().await;
         house.see_alice();
         house.shown.read().await.unwrap();
         house
@@ -119,35 +128,48 @@ impl House {
             last_share_ms: Some(now),
             best: 17.0,
         };
-        let gone = WorkerState { address: BOB.into(), name: "".into(), connections: 0, hashrate: 0.0, ..state.clone() };
+        let gone = WorkerState {
+            address: BOB.into(),
+            name: "".into(),
+            connections: 0,
+            hashrate: 0.0,
+            ..state.clone()
+        };
         let rejects = share::Reason::ALL.map(|reason| (reason, 7)).to_vec();
         let snapshot = Snapshot {
             time_ms: now,
             hashrate: 1234.5,
             connections: 3,
             workers: vec![state, gone],
-            tip: Some(pool::roster::Tip { height: 8, network_difficulty: 0.25, template_time_ms: now }),
+            tip: Some(pool::roster::Tip { height: 8, network_difficulty: DIFFICULTY, template_time_ms: now }),
             rejects,
             storing: true,
         };
         self.shown.see(Arc::new(snapshot));
     }
 
-    /// Four shares, two refused, and a block at depth 1.
-    pub async fn mine_a_block(&mut self) {
+    /// Four shares and two refused submissions come in.
+    pub async fn mine(&mut self) {
         let (rig, old, bob) = (worker(&format!("{ALICE}.rig")), worker(&format!("{ALICE}.old")), worker(BOB));
-        let time_ms = now_ms();
+        let (time_ms, before) = (now_ms(), self.shown.ledger.totals().await.unwrap().accepted_shares);
         for (i, worker) in [&rig, &old, &bob, &rig].into_iter().enumerate() {
             self.writer.worker(worker);
-            let (work, hash_tag) = (1000 + i as u128, i as u64);
-            self.writer.share(&ShareRecord { time_ms, worker: worker.id(), work, height: 7, bits: BITS, hash_tag });
+            let (worker, work, hash_tag) = (worker.id(), 1000 + i as u128, i as u64);
+            self.writer.share(&ShareRecord { time_ms, worker, work, height: 7, bits: BITS, hash_tag });
         }
         self.writer.rejects(&RejectRecord { time_ms, worker: rig.id(), count: 2 });
+        self.writer.commit().unwrap();
+        self.until(async |ledger| ledger.totals().await.unwrap().accepted_shares == before + 4).await;
+    }
+
+    /// Alice finds a block.
+    pub async fn find(&mut self) {
+        let rig = worker(&format!("{ALICE}.rig"));
         let mut hash = [0; 32];
         hash[0] = 1;
         let value_sats = u64::try_from(REWARD_MSAT / 1000).unwrap();
         self.writer.found(&Found {
-            time_ms,
+            time_ms: now_ms(),
             worker: rig.id(),
             hash,
             prev_hash: [7; 32],
@@ -155,28 +177,34 @@ impl House {
             bits: BITS,
             coinbase_txid: [9; 32],
             value_sats,
-            outputs: vec![(bob.script().to_vec(), value_sats)],
+            outputs: vec![(worker(BOB).script().to_vec(), value_sats)],
         });
         self.writer.commit().unwrap();
-        self.until("immature").await;
+        self.until_it_is(BlockStatus::Immature).await;
     }
 
     /// A hundred blocks come on top.
     pub async fn bury_it(&self) {
         self.depth.store(101, Ordering::Relaxed);
-        self.until("mature").await;
+        self.until_it_is(BlockStatus::Mature).await;
     }
 
-    /// Waits for the ledger to see the block so.
-    async fn until(&self, status: &str) {
+    async fn until_it_is(&self, status: BlockStatus) {
+        self.until(async |ledger| {
+            ledger.blocks(1, 0).await.unwrap().first().is_some_and(|block| block.status == status)
+        })
+        .await;
+    }
+
+    /// Waits for the ledger to have come so far.
+    async fn until(&self, so_far: impl AsyncFn(&Ledger) -> bool) {
         for _ in 0..600 {
-            let blocks = self.shown.ledger.blocks(1, 0).await.unwrap();
-            if blocks.first().is_some_and(|block| block.status.as_str() == status) {
+            if so_far(&self.shown.ledger).await {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the block is not {status} after half a minute");
+        panic!("the ledger has not come so far in half a minute");
     }
 
     pub async fn answer(&self, request: Request<Body>) -> Response {

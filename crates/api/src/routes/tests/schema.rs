@@ -15,8 +15,12 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
                 }
             }
             "enum" => assert!(rule.as_array().unwrap().contains(value), "{at}: {value} is none of {rule}"),
-            "minimum" => assert!(value.is_null() || value.as_f64() >= rule.as_f64(), "{at}: {value} < {rule}"),
-            "pattern" => assert!(matches(rule.as_str().unwrap(), value), "{at}: {value} does not match {rule}"),
+            "minimum" => {
+                assert!(value.is_null() || value.as_f64() >= rule.as_f64(), "{at}: {value} < {rule}")
+            }
+            "pattern" => {
+                assert!(matches(rule.as_str().unwrap(), value), "{at}: {value} does not match {rule}")
+            }
             "description" => {}
             other => panic!("{at}: this check does not know {other}"),
         }

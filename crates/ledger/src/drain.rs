@@ -1,0 +1,233 @@
+//! From the spool into the database: batch by batch, each with the watermark in one transaction, so that every record
+//! is applied exactly once, also after `kill -9`.
+//!
+//! A database that is away is waited for; meanwhile the spool grows, and nobody else waits. A record that the database
+//! refuses is found by halving the batch, and set aside.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bitcoin::Network;
+use sqlx::AnyConnection;
+use tokio::sync::watch;
+
+use crate::{
+    LedgerError, Spool, Terms,
+    books::Books,
+    clock, found,
+    ledger::{Point, Settings},
+    record::Entry,
+    spool::{Item, Position, Read, Reader},
+    store::{Store, slow},
+};
+
+/// The drain of one spool.
+pub(crate) struct Drain {
+    pub store: Arc<Store>,
+    pub spool: Spool,
+    pub terms: Terms,
+    pub network: Network,
+    pub settings: Settings,
+    state: Option<State>,
+    /// Records in the next batch: few after a refusal, then more again.
+    batch: usize,
+}
+
+/// What is known of the database while the connection lasts.
+struct State {
+    generation: u64,
+    books: Books,
+    reader: Reader,
+}
+
+/// How long one transaction may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a stopping process tries to get the rest into the database. What is left stays in the spool.
+const PARTING: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+impl Drain {
+    pub fn new(store: Arc<Store>, spool: Spool, terms: Terms, network: Network, settings: Settings) -> Self {
+        let batch = settings.batch;
+        Self { store, spool, terms, network, settings, state: None, batch }
+    }
+
+    /// Drains until `stop` is true, then once more what is left.
+    pub async fn run(&mut self, mut stop: watch::Receiver<bool>) {
+        let mut wait = Duration::ZERO;
+        let mut away = false;
+        let mut stopped: Option<Instant> = None;
+        loop {
+            if stopped.is_none() && *stop.borrow() {
+                stopped = Some(Instant::now());
+            }
+            let begun = Instant::now();
+            match self.step().await {
+                Ok(applied) => {
+                    if std::mem::take(&mut away) {
+                        tracing::info!("the database is back: the spool is being drained");
+                    }
+                    wait = Duration::ZERO;
+                    let rest = self.settings.interval.saturating_sub(begun.elapsed());
+                    match (applied, stopped.is_some()) {
+                        (0, true) => return,
+                        (0, false) => tokio::select! {
+                            () = self.spool.committed() => tokio::time::sleep(rest).await,
+                            // What a writer left when it was dropped is no commit of ours to hear of.
+                            () = tokio::time::sleep(4 * self.settings.interval) => {}
+                            _ = stop.changed() => {}
+                        },
+                        // A full batch: there is more.
+                        (applied, false) if applied < self.batch => tokio::select! {
+                            () = tokio::time::sleep(rest) => {}
+                            _ = stop.changed() => {}
+                        },
+                        _ => {}
+                    }
+                }
+                Err(error) => {
+                    self.state = None;
+                    if error.is_refusal() {
+                        continue; // with a smaller batch
+                    }
+                    if stopped.is_some_and(|stopped| stopped.elapsed() > PARTING) {
+                        let bytes = self.spool.bytes();
+                        tracing::error!(%error, bytes, "stopped with shares in the spool; they are drained by the next start");
+                        return;
+                    }
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::error!(%error, "shares cannot be drained to the database; they wait in the spool");
+                    }
+                    wait = (wait * 2).clamp(Duration::from_millis(100), LONGEST_WAIT);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stop.changed(), if stopped.is_none() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies one batch. How many records it had.
+    async fn step(&mut self) -> Result<usize, LedgerError> {
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => self.load().await?,
+        };
+        let limit = self.batch;
+        let read = tokio::task::spawn_blocking(move || {
+            state.reader.release();
+            let read = state.reader.read(limit);
+            (state, read)
+        });
+        let (mut state, batch) =
+            read.await.map_err(|error| LedgerError::Unsound(format!("reading the spool failed: {error}")))?;
+        let batch = batch?;
+        if batch.is_empty() {
+            self.state = Some(state);
+            return Ok(0);
+        }
+
+        let mut writer = self.store.writer().await?;
+        if writer.generation() != state.generation {
+            return Ok(batch.len()); // read it all again: somebody else may have written
+        }
+        let applied = {
+            let transaction = async {
+                let mut transaction = writer.begin().await?;
+                self.apply(&mut transaction, &mut state.books, &batch).await?;
+                self.settings.reach(Point::Applied).await;
+                transaction.commit().await.map_err(LedgerError::database("commit a batch"))
+            };
+            tokio::time::timeout(LIMIT, transaction)
+                .await
+                .unwrap_or_else(|_| Err(slow("apply a batch", LIMIT)))
+        };
+        self.settings.reach(Point::Committed).await;
+        match applied {
+            Ok(()) => {
+                self.state = Some(state);
+                self.batch = (self.batch * 2).min(self.settings.batch);
+                Ok(batch.len())
+            }
+            Err(error) if error.is_refusal() => {
+                tracing::error!(%error, records = batch.len(), "the database refuses a batch; looking for the record");
+                if let [read] = &batch[..] {
+                    let set_aside = async {
+                        let mut transaction = writer.begin().await?;
+                        let mut books =
+                            Books::load(&mut transaction, self.store.dialect(), self.spool.id()).await?;
+                        books.set_aside(read, "refused by the database");
+                        books.flush(&mut transaction, &watermarks(&batch), clock::now_ms()).await?;
+                        transaction.commit().await.map_err(LedgerError::database("commit a batch"))
+                    };
+                    set_aside.await?;
+                }
+                self.batch = (batch.len() / 2).max(1);
+                Err(error)
+            }
+            Err(error) => {
+                writer.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    async fn load(&self) -> Result<State, LedgerError> {
+        let mut writer = self.store.writer().await?;
+        let generation = writer.generation();
+        let loaded = {
+            let load = async {
+                let mut transaction = writer.begin().await?;
+                let books = Books::load(&mut transaction, self.store.dialect(), self.spool.id()).await?;
+                let start = Books::watermarks(&mut transaction, self.spool.id()).await?;
+                let reader = Reader::new(&self.spool, start);
+                Ok(State { generation, books, reader })
+            };
+            tokio::time::timeout(LIMIT, load).await.unwrap_or_else(|_| Err(slow("load the totals", LIMIT)))
+        };
+        if loaded.is_err() {
+            writer.abandon();
+        }
+        loaded
+    }
+
+    async fn apply(
+        &self,
+        connection: &mut AnyConnection,
+        books: &mut Books,
+        batch: &[Read],
+    ) -> Result<(), LedgerError> {
+        books.meet(connection, batch).await?;
+        for read in batch {
+            match &read.item {
+                Item::Entry(Entry::Share(share)) => {
+                    books.share(connection, read, share, self.settings.slot).await?;
+                }
+                Item::Entry(Entry::Rejects(rejects)) => books.rejects(read, rejects),
+                Item::Entry(Entry::Found(found)) => {
+                    found::enter(connection, books, read, found, &self.terms, self.network).await?;
+                }
+                Item::Entry(Entry::Worker(_) | Entry::Segment(_)) => {}
+                Item::Refused { reason, .. } => books.set_aside(read, reason),
+                Item::Unreadable => books.set_aside(read, "unreadable"),
+                Item::Torn => tracing::info!(
+                    writer = read.writer,
+                    segment = read.from.segment,
+                    bytes = read.length,
+                    "the end of a segment was torn by the end of its process; nothing of it had been acknowledged"
+                ),
+            }
+        }
+        books.flush(connection, &watermarks(batch), clock::now_ms()).await
+    }
+}
+
+/// How far `batch` reaches, by writer.
+fn watermarks(batch: &[Read]) -> HashMap<u16, Position> {
+    let end = |read: &Read| Position { segment: read.from.segment, offset: read.from.offset + read.length };
+    batch.iter().map(|read| (read.writer, end(read))).collect()
+}

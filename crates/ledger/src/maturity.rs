@@ -1,0 +1,371 @@
+//! Found blocks on their way: candidate, immature, mature, or orphaned; and the journal that says what they earned.
+
+use std::{sync::Arc, time::Duration};
+
+use share::Hash;
+use sqlx::{AnyConnection, Row, any::AnyRow};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    BlockStatus as State, Chain, LedgerError, Standing, clock,
+    found::shown,
+    journal::{self, Account, Kind, Post, Purse},
+    ledger::{Point, Settings},
+    split::apportion,
+    store::{Column, Store, json, slow, work, write},
+};
+
+/// A coinbase can be spent at this depth.
+const MATURE: u32 = 100;
+/// Nobody expects a reorganisation beyond this; then a block is not asked about any more.
+const SETTLED: u32 = 144;
+/// A candidate that is not on chain is given up once the chain is this far past it, and [`Settings::patience`] is over.
+const PAST: i64 = 6;
+/// How many questions are open at the chain at a time.
+const AT_ONCE: usize = 4;
+/// After this long a round is left off, and the next begins with the candidates again.
+const ROUND: Duration = Duration::from_secs(10);
+/// How long one transaction may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Follows the blocks of one ledger.
+pub(crate) struct Maturity {
+    store: Arc<Store>,
+    chain: Arc<dyn Chain>,
+    settings: Settings,
+}
+
+/// A watched block.
+#[derive(Clone, Debug)]
+struct Block {
+    id: i64,
+    hash: Hash,
+    height: i64,
+    found_ms: i64,
+    solo: bool,
+    reward_msat: i64,
+    fee_msat: i64,
+    state: State,
+    credits: i64,
+    matured: bool,
+    confirmations: Option<i64>,
+}
+
+/// What is to be done about a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It came on chain: credit it.
+    Credit,
+    /// It came back after it had matured: the reserve gets back what it stood in for.
+    Restore,
+    /// It is deep enough: its credits become available, or are paid.
+    Mature,
+    /// It left the chain before anybody was paid: take its credits back.
+    Reverse,
+    /// It left the chain although it was mature: the reserve stands in.
+    Cover,
+    /// It never came on chain.
+    GiveUp,
+    /// It is settled, one way or the other.
+    Forget,
+}
+
+impl Block {
+    /// What `standing` asks for. `height` is the highest block that was mined for.
+    fn step(&self, standing: Standing, height: i64, waited: bool) -> Option<Step> {
+        let past = height - self.height;
+        match (self.state, standing) {
+            (_, Standing::OnChain(0)) => None,
+            (State::Candidate, Standing::OnChain(_)) => Some(Step::Credit),
+            (State::Orphaned, Standing::OnChain(_)) if self.matured => Some(Step::Restore),
+            (State::Orphaned, Standing::OnChain(_)) => Some(Step::Credit),
+            (State::Immature, Standing::OnChain(depth)) if depth >= MATURE => Some(Step::Mature),
+            (State::Mature, Standing::OnChain(depth)) if depth >= SETTLED => Some(Step::Forget),
+            (State::Immature, Standing::OffChain) => Some(Step::Reverse),
+            (State::Mature, Standing::OffChain) if self.solo => Some(Step::Reverse),
+            (State::Mature, Standing::OffChain) => Some(Step::Cover),
+            (State::Candidate, Standing::OffChain | Standing::Unknown) if waited && past > PAST => {
+                Some(Step::GiveUp)
+            }
+            (State::Orphaned, Standing::OffChain | Standing::Unknown) if past > i64::from(SETTLED) => {
+                Some(Step::Forget)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Maturity {
+    pub fn new(store: Arc<Store>, chain: Arc<dyn Chain>, settings: Settings) -> Self {
+        Self { store, chain, settings }
+    }
+
+    /// Follows until `stop` is true.
+    pub async fn run(&mut self, mut stop: watch::Receiver<bool>) {
+        let mut away = false;
+        for round in 0u64.. {
+            if *stop.borrow() {
+                return;
+            }
+            match self.round(round.is_multiple_of(5), &mut stop).await {
+                Ok(()) if std::mem::take(&mut away) => tracing::info!("found blocks are followed again"),
+                Err(error) if !std::mem::replace(&mut away, true) => {
+                    tracing::error!(%error, "found blocks cannot be followed; nothing is credited until they can");
+                }
+                _ => {}
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.follow) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    /// Asks about candidates, or about all blocks, and does what is to be done.
+    async fn round(&self, all: bool, stop: &mut watch::Receiver<bool>) -> Result<(), LedgerError> {
+        let (height, mut blocks) = self.watched().await?;
+        blocks.retain(|block| all || block.state == State::Candidate);
+        let begun = Instant::now();
+        let mut seen = Vec::new();
+        for few in blocks.chunks(AT_ONCE) {
+            let answers = tokio::select! {
+                answers = self.ask(few) => answers,
+                _ = stop.changed() => break,
+            };
+            for (block, standing) in few.iter().zip(answers) {
+                let confirmations = match standing {
+                    Standing::OnChain(depth) => Some(i64::from(depth)),
+                    Standing::OffChain => None,
+                    Standing::Unknown => block.confirmations,
+                };
+                let waited =
+                    Duration::from_millis((clock::now_ms() - block.found_ms).try_into().unwrap_or(0));
+                match block.step(standing, height, waited >= self.settings.patience) {
+                    Some(step) => self.settle(block, step, confirmations).await?,
+                    None if confirmations != block.confirmations => seen.push((block.id, confirmations)),
+                    None => {}
+                }
+            }
+            // With no node there is an answer only after a timeout: candidates must not wait for all the others.
+            if begun.elapsed() > ROUND {
+                break;
+            }
+        }
+        self.note(&seen).await
+    }
+
+    /// Asks the chain about each of `blocks`.
+    async fn ask(&self, blocks: &[Block]) -> Vec<Standing> {
+        let mut asked = JoinSet::new();
+        for (index, block) in blocks.iter().enumerate() {
+            let (chain, hash) = (self.chain.clone(), block.hash);
+            asked.spawn(async move { (index, chain.standing(&hash).await) });
+        }
+        let mut answers = vec![Standing::Unknown; blocks.len()];
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((index, standing)) => answers[index] = standing,
+                Err(error) => tracing::error!(%error, "asking the chain about a block failed"),
+            }
+        }
+        answers
+    }
+
+    /// Writes how deep blocks were seen that do not move.
+    async fn note(&self, seen: &[(i64, Option<i64>)]) -> Result<(), LedgerError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "UPDATE block SET confirmations = t.confirmations FROM {} AS t WHERE block.id = t.id",
+            self.store.dialect().table(&[("id", Column::Integer), ("confirmations", Column::Integer)])
+        );
+        let mut writer = self.store.writer().await?;
+        let done = {
+            let transaction = async {
+                let mut transaction = writer.begin().await?;
+                write(&mut transaction, "note the depth of blocks", sql, json(seen), &[]).await?;
+                transaction.commit().await.map_err(LedgerError::database("note the depth of blocks"))
+            };
+            tokio::time::timeout(LIMIT, transaction).await.unwrap_or_else(|_| Err(slow("note depths", LIMIT)))
+        };
+        if done.is_err() {
+            writer.abandon();
+        }
+        done
+    }
+
+    /// The height that the pool mines at, and the blocks to ask about: candidates first, then the youngest.
+    async fn watched(&self) -> Result<(i64, Vec<Block>), LedgerError> {
+        let failed = LedgerError::database("read the watched blocks");
+        let mut snapshot = self.store.snapshot().await?;
+        let row = sqlx::query("SELECT height FROM tally").fetch_one(&mut *snapshot).await.map_err(&failed)?;
+        let height = row.try_get("height").map_err(&failed)?;
+        let sql = "SELECT id, hash, height, found_ms, scheme, reward_msat, fee_msat, state, credits, matured, \
+                   confirmations FROM block WHERE watched = 1 \
+                   ORDER BY CASE state WHEN 'candidate' THEN 0 ELSE 1 END, id DESC";
+        let rows = sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(&failed)?;
+        Ok((height, rows.iter().map(block).collect::<Result<_, _>>()?))
+    }
+
+    /// Takes one step, in one transaction.
+    async fn settle(&self, block: &Block, step: Step, confirmations: Option<i64>) -> Result<(), LedgerError> {
+        let mut writer = self.store.writer().await?;
+        let done = {
+            let transaction = async {
+                let mut transaction = writer.begin().await?;
+                let moved = self.apply(&mut transaction, block, step, confirmations).await?;
+                self.settings.reach(Point::Moved).await;
+                transaction.commit().await.map_err(LedgerError::database("commit a step of a block"))?;
+                self.settings.reach(Point::Settled).await;
+                Ok(moved)
+            };
+            tokio::time::timeout(LIMIT, transaction)
+                .await
+                .unwrap_or_else(|_| Err(slow("settle a block", LIMIT)))
+        };
+        match done {
+            Ok(moved) => {
+                if moved {
+                    tracing::info!(hash = %shown(&block.hash), height = block.height, ?step, "a block has moved");
+                }
+                Ok(())
+            }
+            // W10: what one block is refused must not hold up the others.
+            Err(error) if error.is_refusal() || matches!(error, LedgerError::Unsound(_)) => {
+                tracing::error!(hash = %shown(&block.hash), ?step, %error, "a block cannot be settled");
+                Ok(())
+            }
+            Err(error) => {
+                writer.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// False if the block is not as it was any more.
+    async fn apply(
+        &self,
+        connection: &mut AnyConnection,
+        block: &Block,
+        step: Step,
+        confirmations: Option<i64>,
+    ) -> Result<bool, LedgerError> {
+        let (state, matured) = match step {
+            Step::Credit => (State::Immature, false),
+            Step::Restore | Step::Mature => (State::Mature, true),
+            Step::Reverse | Step::GiveUp => (State::Orphaned, false),
+            Step::Cover => (State::Orphaned, true),
+            Step::Forget => (block.state, block.matured),
+        };
+        let credits = block.credits + i64::from(matches!(step, Step::Credit | Step::Restore));
+        let sql = "UPDATE block SET state = $1, credits = $2, matured = $3, watched = $4, confirmations = $5 \
+                   WHERE id = $6 AND state = $7 AND credits = $8";
+        let updated = sqlx::query(sql)
+            .bind(state.as_str())
+            .bind(credits)
+            .bind(i64::from(matured))
+            .bind(i64::from(step != Step::Forget))
+            .bind(confirmations)
+            .bind(block.id)
+            .bind(block.state.as_str())
+            .bind(block.credits)
+            .execute(&mut *connection)
+            .await
+            .map_err(LedgerError::database("move a block"))?;
+        if updated.rows_affected() != 1 {
+            return Ok(false);
+        }
+        let (kind, entries) = match step {
+            Step::Credit => (Kind::Reward, self.credits(connection, block).await?),
+            Step::Mature => {
+                let posted = journal::posted(connection, block.id).await?;
+                (
+                    Kind::Mature,
+                    posted.into_iter().flat_map(|entry| matured_entries(entry, block.solo)).collect(),
+                )
+            }
+            Step::Reverse => {
+                let posted = journal::posted(connection, block.id).await?;
+                (Kind::Reorg, posted.into_iter().map(|(account, amount)| (account, -amount)).collect())
+            }
+            Step::Cover => (
+                Kind::Reorg,
+                vec![(Account::Rewards, block.reward_msat), (Account::Reserve, -block.reward_msat)],
+            ),
+            Step::Restore => (
+                Kind::Reward,
+                vec![(Account::Rewards, -block.reward_msat), (Account::Reserve, block.reward_msat)],
+            ),
+            Step::GiveUp | Step::Forget => return Ok(true),
+        };
+        let key = format!("{}:{}:{credits}", kind.name(), shown(&block.hash));
+        let post = Post { kind, key, block: block.id, now_ms: clock::now_ms(), entries: &entries };
+        journal::post(connection, self.store.dialect(), &post).await?;
+        Ok(true)
+    }
+
+    /// The reward, divided as was fixed when the block was found.
+    async fn credits(
+        &self,
+        connection: &mut AnyConnection,
+        block: &Block,
+    ) -> Result<Vec<(Account, i64)>, LedgerError> {
+        let failed = LedgerError::database("read the split of a block");
+        let sql = "SELECT miner_id, CAST(work AS TEXT) AS work FROM block_weight WHERE block_id = $1";
+        let mut weights = Vec::new();
+        for row in sqlx::query(sql).bind(block.id).fetch_all(connection).await.map_err(&failed)? {
+            weights.push((row.try_get::<i64, _>("miner_id").map_err(&failed)?, work(&row, "work")?));
+        }
+        let unsound = |what: &str| LedgerError::Unsound(format!("block {}: {what}", shown(&block.hash)));
+        let rest = u128::try_from(block.reward_msat - block.fee_msat)
+            .map_err(|_| unsound("its fee is above its reward"))?;
+        let parts = apportion(rest, &weights);
+        if parts.is_empty() {
+            return Err(unsound("it has no weights to be divided by"));
+        }
+        let mut entries =
+            vec![(Account::Rewards, -block.reward_msat), (Account::FeeImmature, block.fee_msat)];
+        for (miner, amount) in parts {
+            let amount = i64::try_from(amount).map_err(|_| unsound("an amount overflows"))?;
+            entries.push((Account::Miner(miner, Purse::Immature), amount));
+        }
+        Ok(entries)
+    }
+}
+
+/// What moves when `entry` matures: immature to available, or, where the coinbase has paid, to paid.
+fn matured_entries((account, amount): (Account, i64), solo: bool) -> Vec<(Account, i64)> {
+    let to = match account {
+        Account::Miner(miner, Purse::Immature) => {
+            Account::Miner(miner, if solo { Purse::Paid } else { Purse::Available })
+        }
+        Account::FeeImmature => Account::FeeAvailable,
+        _ => return Vec::new(),
+    };
+    vec![(account, -amount), (to, amount)]
+}
+
+fn block(row: &AnyRow) -> Result<Block, LedgerError> {
+    let failed = LedgerError::database("read a block");
+    let field = |name: &str| row.try_get::<i64, _>(name).map_err(&failed);
+    let text = |name: &str| row.try_get::<String, _>(name).map_err(&failed);
+    let hash: Vec<u8> = row.try_get("hash").map_err(&failed)?;
+    let state = text("state")?;
+    Ok(Block {
+        id: field("id")?,
+        hash: hash
+            .try_into()
+            .map_err(|_| LedgerError::Unsound("a hash of a block is not 32 bytes".to_owned()))?,
+        height: field("height")?,
+        found_ms: field("found_ms")?,
+        solo: text("scheme")? == "solo",
+        reward_msat: field("reward_msat")?,
+        fee_msat: field("fee_msat")?,
+        state: State::parse(&state)
+            .ok_or_else(|| LedgerError::Unsound(format!("a block is in state {state:?}")))?,
+        credits: field("credits")?,
+        matured: field("matured")? == 1,
+        confirmations: row.try_get("confirmations").map_err(&failed)?,
+    })
+}

@@ -1,0 +1,56 @@
+//! The ledger on real databases: every case runs on SQLite and on Postgres.
+
+mod blocks;
+mod faults;
+mod guards;
+mod postgres;
+mod rig;
+mod shares;
+
+/// Runs each case on both databases.
+macro_rules! on_both {
+    ($($module:ident::$case:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::$module::$case(crate::rig::Rig::sqlite()).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::$module::$case(crate::rig::Rig::postgres()).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    shares::shares_count_once,
+    shares::a_restart_goes_on,
+    shares::slots_close_by_time,
+    shares::poisoned_records_are_set_aside,
+    shares::a_record_that_the_database_refuses_is_set_aside,
+    shares::a_long_backlog_is_drained,
+    blocks::a_block_is_credited_exactly,
+    blocks::maturity_is_at_one_hundred,
+    blocks::an_orphan_is_reversed_and_credited_again,
+    blocks::a_mature_orphan_is_covered_by_the_reserve,
+    blocks::blocks_are_told_apart_by_hash,
+    blocks::solo_is_paid_by_the_coinbase,
+    blocks::a_solo_orphan_was_paid_nothing,
+    blocks::the_window_is_cut_to_its_length,
+    blocks::a_candidate_that_never_appears_is_given_up,
+    blocks::a_block_without_shares_is_the_finders,
+    blocks::one_hundred_thousand_miners,
+    blocks::an_unknown_standing_moves_nothing,
+    faults::a_crash_at_any_point_counts_each_share_once,
+    faults::a_crash_while_a_block_moves,
+    faults::crashes_at_random_moments,
+    guards::the_journal_refuses_what_it_must,
+    guards::verify_finds_what_was_tampered_with,
+    guards::one_process_at_a_time,
+    guards::another_network_is_refused,
+    guards::a_spool_put_back_is_refused,
+    guards::a_changed_migration_is_refused,
+}
