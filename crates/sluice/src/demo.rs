@@ -23,7 +23,7 @@ use crate::{
 /// A block comes about this often.
 const BLOCK_INTERVAL: Duration = Duration::from_secs(30);
 /// The miners: whose they are, what they are called, and hashes a second.
-const MINERS: [(u8, &'static str, f64); 5] =
+const MINERS: [(u8, &str, f64); 5] =
     [(1, "attic", 240e3), (1, "cellar", 120e3), (2, "barn", 160e3), (3, "shed", 80e3), (4, "desk", 40e3)];
 
 #[derive(clap::Args)]
