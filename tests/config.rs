@@ -5,14 +5,14 @@ use std::{
     net::TcpListener,
     path::Path,
     process::Stdio,
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::support::{
     address, directory, free_port, is_free,
     node::{Chain, Login, Node},
-    pool::{Setup, sluice},
-    wait_for,
+    pool::{Process, Setup, sluice},
 };
 
 /// The configuration is wrong: sysexits' EX_USAGE.
@@ -20,31 +20,36 @@ const USAGE: i32 = 64;
 /// Something that is needed is not there: sysexits' EX_UNAVAILABLE.
 const UNAVAILABLE: i32 = 69;
 
-/// Runs `sluice run` on `text`, which must end by itself with `status` and one line on standard error that has all of
-/// `words` in it.
-fn check(name: &str, directory: &Path, text: &str, status: i32, words: &[&str]) {
-    let config = directory.join("sluice.toml");
-    fs::write(&config, text).unwrap();
+/// What is wrong with how `sluice run` refuses `text`: it must end by itself with `status` and one line on standard error
+/// that has all of `words` in it.
+fn faults(directory: &Path, text: &str, status: i32, words: &[&str]) -> Vec<String> {
+    fs::write(directory.join("sluice.toml"), text).unwrap();
+    let mut command = sluice(directory);
+    command.args(["run", "--config", "sluice.toml"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
     let start = Instant::now();
-    let mut process = sluice(directory)
-        .args(["run", "--config", "sluice.toml"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let ended = wait_for(&format!("sluice to refuse: {name}"), Duration::from_secs(15), || {
-        let ended = process.try_wait().unwrap();
-        if ended.is_none() && start.elapsed() > Duration::from_secs(14) {
-            process.kill().unwrap();
+    let ended = loop {
+        match process.0.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None if start.elapsed() > Duration::from_secs(15) => {
+                return vec!["it was not refused".to_owned()];
+            }
+            None => thread::sleep(Duration::from_millis(20)),
         }
-        ended
-    });
-    let errors = std::io::read_to_string(process.stderr.take().unwrap()).unwrap();
-    assert_eq!(ended.code(), Some(status), "{name}: {errors}");
-    assert_eq!(errors.lines().count(), 1, "{name}: not one line: {errors}");
-    for word in words {
-        assert!(errors.contains(word), "{name}: no {word:?} in: {errors}");
+    };
+    let said = std::io::read_to_string(process.0.stderr.take().unwrap()).unwrap();
+    let mut faults: Vec<String> = words
+        .iter()
+        .filter(|word| !said.contains(**word))
+        .map(|word| format!("no {word:?} in: {said}"))
+        .collect();
+    if ended.code() != Some(status) {
+        faults.push(format!("{ended}, not {status}: {said}"));
     }
+    if said.lines().count() != 1 {
+        faults.push(format!("not one line: {said}"));
+    }
+    faults
 }
 
 #[test]
@@ -53,9 +58,13 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
     let directory = directory();
     let good = Setup::new(&node, directory.path(), &address(Chain::Regtest, 1));
     let text = good.text();
-    let refuse = |name: &str, text: &str, status: i32, words: &[&str]| {
-        check(name, directory.path(), text, status, words);
-        assert!(is_free(good.stratum_port) && is_free(good.api_port), "{name}: a port is still taken");
+    let mut all = Vec::new();
+    let mut refuse = |name: &str, text: &str, status: i32, words: &[&str]| {
+        let faults = faults(directory.path(), text, status, words);
+        all.extend(faults.iter().map(|fault| format!("{name}: {fault}")));
+        if !is_free(good.stratum_port) || !is_free(good.api_port) {
+            all.push(format!("{name}: a port is still taken"));
+        }
     };
     let with = |from: &str, to: &str| {
         assert!(text.contains(from), "{from} is in the configuration");
@@ -121,7 +130,7 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
         &["node", "regtest", "signet"],
     );
     let postgres = format!("postgres://sluice@127.0.0.1:{nowhere}/sluice");
-    refuse("unreachable database", &with(&good.ledger_url, &postgres), UNAVAILABLE, &["ledger", &nowhere]);
+    refuse("unreachable database", &with(&good.ledger_url, &postgres), UNAVAILABLE, &["database", &nowhere]);
     let sqlite = "sqlite:///nowhere/at/all/sluice.db";
     refuse(
         "database without a directory",
@@ -132,10 +141,12 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
 
     for (port, other) in [(good.stratum_port, good.api_port), (good.api_port, good.stratum_port)] {
         let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        check("taken port", directory.path(), &text, UNAVAILABLE, &[&format!("127.0.0.1:{port}")]);
+        let faults = faults(directory.path(), &text, UNAVAILABLE, &[&format!("127.0.0.1:{port}")]);
+        all.extend(faults.iter().map(|fault| format!("taken port: {fault}")));
         assert!(is_free(other), "the other port is still taken");
         drop(taken);
     }
+    assert!(all.is_empty(), "{all:#?}");
 
     let missing = directory.path().join("not there.toml");
     let run = sluice(directory.path()).args(["run", "--config"]).arg(&missing).output().unwrap();

@@ -81,7 +81,7 @@ export class Chart {
       parts.push(svg('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: Math.round(y(value)), y2: Math.round(y(value)) }));
       parts.push(svg('text', { class: 'tick', x: LEFT - 9, y: y(value) + 4, 'text-anchor': 'end' }, value === 0 ? '0' : tick(this.format(value))));
     }
-    const fits = Math.max(2, Math.floor((width - LEFT) / (width < 500 ? 54 : 90)));
+    const fits = Math.max(2, Math.floor((width - LEFT) / (width < 500 ? 64 : 90)));
     const timeStep = TIME_STEPS.find((each) => (to - from) / each <= fits) ?? TIME_STEPS.at(-1);
     const zone = new Date(to).getTimezoneOffset() * 60e3;
     for (let time = Math.ceil((from - zone) / timeStep) * timeStep + zone; time <= to; time += timeStep) {

@@ -146,9 +146,9 @@ impl Drain {
                 .await
                 .unwrap_or_else(|_| Err(slow("apply a batch", LIMIT)))
         };
-        self.settings.reach(Point::Committed).await;
         match applied {
             Ok(()) => {
+                self.settings.reach(Point::Committed).await;
                 self.state = Some(state);
                 self.batch = (self.batch * 2).min(self.settings.batch);
                 Ok(batch.len())

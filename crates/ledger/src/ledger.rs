@@ -133,8 +133,7 @@ impl Ledger {
         let mut snapshot = store.snapshot().await?;
         let watermarks = Books::watermarks(&mut snapshot, spool.id()).await?;
         drop(snapshot);
-        // This opening is an epoch of its own: the database cannot have seen it.
-        if watermarks.values().any(|at| at.segment >> 32 >= u64::from(spool.epoch())) {
+        if !spool.follows(&watermarks) {
             return Err(LedgerError::SpoolBehind(spool.dir().to_owned()));
         }
         let (store, running) = (Arc::new(store), AtomicBool::new(false));

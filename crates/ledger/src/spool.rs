@@ -9,7 +9,7 @@
 //! [`SpoolError::Full`] and the pool stops acknowledging shares; found blocks are still recorded.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -98,6 +98,8 @@ struct Shared {
     next: AtomicU32,
     bytes: AtomicU64,
     full: AtomicBool,
+    /// Whether a database has been compared with this opening.
+    compared: AtomicBool,
     committed: Notify,
     _lock: File,
 }
@@ -139,6 +141,7 @@ impl Spool {
             next: AtomicU32::new(1),
             bytes: AtomicU64::new(bytes),
             full: AtomicBool::new(false),
+            compared: AtomicBool::new(false),
             committed: Notify::new(),
             _lock: lock,
         })))
@@ -162,9 +165,12 @@ impl Spool {
         self.0.id
     }
 
-    /// How often it was opened, this time included.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.0.epoch
+    /// Whether `watermarks` can be of this spool as it was before this opening. If it has been put back to an older
+    /// state, segment names come twice, and the database would take new ones for old. Asked once per opening.
+    pub(crate) fn follows(&self, watermarks: &HashMap<u16, Position>) -> bool {
+        let epoch = u64::from(self.0.epoch);
+        self.0.compared.swap(true, Ordering::Relaxed)
+            || watermarks.values().all(|at| at.segment >> 32 < epoch)
     }
 
     /// The directory.

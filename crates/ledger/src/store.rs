@@ -49,7 +49,7 @@ pub(crate) struct Writer<'a> {
 /// Any number; what counts is that nobody else who uses this database uses it.
 const ADVISORY_LOCK: i64 = 0x536c_7569_6365;
 /// A process that was killed leaves its session, and the lock, to the server for a moment.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 

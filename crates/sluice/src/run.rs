@@ -58,9 +58,10 @@ async fn connect(config: &Config) -> Result<Vec<Arc<dyn Node>>, Failure> {
     let mut nodes: Vec<Arc<dyn Node>> = Vec::new();
     let mut failures = Vec::new();
     for node in &config.nodes {
-        let rpc = Rpc::new(node.clone()).map_err(Failure::unavailable)?;
+        let wrong = |error| format!("node {}: {error}", node.url);
+        let rpc = Rpc::new(node.clone()).map_err(|error| Failure::unavailable(wrong(error)))?;
         if let Err(error) = rpc.check().await {
-            failures.push(error.to_string());
+            failures.push(wrong(error));
         }
         nodes.push(Arc::new(rpc));
     }

@@ -170,8 +170,8 @@ impl Address {
 fn shown(url: &str) -> String {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let address = match address.split_once("://") {
-        // At the last @, since a password may hold some.
-        Some((scheme @ ("postgres" | "postgresql"), rest)) => match rest.rsplit_once('@') {
+        // A path may hold an @. Else at the last one, since a password may hold some too.
+        Some((scheme, rest)) if scheme != "sqlite" => match rest.rsplit_once('@') {
             Some((user, host)) => format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default()),
             None => address.to_owned(),
         },
@@ -199,6 +199,7 @@ mod tests {
             "postgres:///sluice?host=/run/postgresql",
         );
         check("sqlite://dir@x/a.db?mode=rwc", "sqlite://dir@x/a.db");
+        check("mysql://pool:secret@db/sluice", "mysql://pool@db/sluice");
         check("nonsense", "nonsense");
     }
 

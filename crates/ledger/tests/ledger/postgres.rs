@@ -2,10 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::{
-        fs::chown,
-        process::CommandExt,
-    },
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, Weak},
@@ -45,7 +42,8 @@ impl Server {
         }
         let data = server.data();
         let data = data.to_str().unwrap();
-        server.tool("initdb", &["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        server
+            .tool("initdb", &["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
         server.up();
         server
     }
@@ -90,7 +88,9 @@ impl Server {
         let status = command.stdout(file.try_clone().unwrap()).stderr(file).status();
         match status {
             Ok(status) if status.success() => {}
-            status => panic!("{name} {arguments:?}: {status:?}\n{}", fs::read_to_string(output).unwrap_or_default()),
+            status => {
+                panic!("{name} {arguments:?}: {status:?}\n{}", fs::read_to_string(output).unwrap_or_default())
+            }
         }
     }
 }
@@ -110,7 +110,9 @@ fn root() -> bool {
 fn id(which: &str) -> u32 {
     let output = Command::new("id").args([which, "postgres"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.trim().parse().unwrap_or_else(|_| panic!("there is no user postgres; run: apt-get install postgresql"))
+    text.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("there is no user postgres; run: apt-get install postgresql"))
 }
 
 /// `$POSTGRES_BIN`, or the newest that Debian has installed.
@@ -120,7 +122,10 @@ fn binaries() -> PathBuf {
     }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.map(|entry| entry.path()).filter(|path| path.join("bin/initdb").exists()).max_by_key(|path| version(path));
+    let newest = versions
+        .map(|entry| entry.path())
+        .filter(|path| path.join("bin/initdb").exists())
+        .max_by_key(|path| version(path));
     newest
         .expect("no Postgres under /usr/lib/postgresql; run scripts/test, or: apt-get install postgresql (or set POSTGRES_BIN)")
         .join("bin")

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bitcoin::{Address, Network, ScriptBuf, WPubkeyHash, hashes::Hash as _};
 use ledger::{
-    Chain, Found, Hash, Ledger, LedgerError, RejectRecord, Scheme, Settings, ShareRecord, Spool, SpoolConfig,
-    SpoolWriter, Standing, Terms, Worker,
+    Balance, Block, BlockStatus, Chain, Found, Hash, Ledger, LedgerError, RejectRecord, Scheme, Settings,
+    ShareRecord, Spool, SpoolConfig, SpoolError, SpoolWriter, Standing, Terms, Worker,
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 use tempfile::TempDir;
@@ -65,14 +65,26 @@ impl Rig {
     }
 
     pub fn spool_with(&self, config: SpoolConfig) -> Spool {
-        Spool::open(&self.dir.path().join("spool"), config).unwrap()
+        // A task that was killed leaves a thread that reads the spool; a process would take it along.
+        for _ in 0..500 {
+            match Spool::open(&self.dir.path().join("spool"), config.clone()) {
+                Err(SpoolError::Locked(_)) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the spool is still in use");
     }
 
     pub async fn open(&self, spool: &Spool, scheme: Scheme) -> Ledger {
         self.open_with(spool, scheme, quick()).await.unwrap()
     }
 
-    pub async fn open_with(&self, spool: &Spool, scheme: Scheme, settings: Settings) -> Result<Ledger, LedgerError> {
+    pub async fn open_with(
+        &self,
+        spool: &Spool,
+        scheme: Scheme,
+        settings: Settings,
+    ) -> Result<Ledger, LedgerError> {
         Ledger::open_with(&self.url, spool.clone(), terms(scheme), NETWORK, settings).await
     }
 
@@ -103,13 +115,29 @@ pub async fn execute(raw: &mut AnyConnection, sql: &str) -> Result<u64, sqlx::Er
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(raw).await.map(|done| done.rows_affected())
 }
 
+/// The newest block.
+pub async fn newest(ledger: &Ledger) -> Option<Block> {
+    ledger.blocks(1, 0).await.unwrap().pop()
+}
+
+/// Waits until the newest block stands so.
+pub async fn until_block(ledger: &Ledger, status: BlockStatus, confirmations: Option<u32>) {
+    let expect = Some((status, confirmations));
+    until(&format!("the newest block is {expect:?}"), async || {
+        newest(ledger).await.map(|block| (block.status, block.confirmations)) == expect
+    })
+    .await;
+}
+
+/// Immature, available, paid.
+pub async fn balance(ledger: &Ledger, number: u32) -> (i64, i64, i64) {
+    let Balance { immature, available, paid } = ledger.miner(&miner(number)).await.unwrap().unwrap().balance;
+    (immature, available, paid)
+}
+
 /// Everything as usual, only faster.
 pub fn quick() -> Settings {
-    Settings {
-        interval: Duration::from_millis(20),
-        follow: Duration::from_millis(20),
-        ..Settings::default()
-    }
+    Settings { interval: Duration::from_millis(20), follow: Duration::from_millis(20), ..Settings::default() }
 }
 
 impl Running {
@@ -249,9 +277,9 @@ impl Tree {
         }
     }
 
-    /// Makes `hash` the tip: what does not lead to it is off the chain.
-    pub fn tip(&self, hash: Hash) {
-        self.0.lock().unwrap().1 = hash;
+    /// Makes `hash` unheard of.
+    pub fn forget(&self, hash: Hash) {
+        self.0.lock().unwrap().0.remove(&hash);
     }
 }
 

@@ -31,8 +31,11 @@ pub async fn shares_count_once(rig: Rig) {
     assert_eq!((totals.blocks, totals.orphaned, totals.rewards_msat, totals.fee_msat), (0, 0, 0, 0));
     let first = ledger.miner(&miner(1)).await.unwrap().unwrap();
     assert_eq!((first.accepted_shares, first.rejected_shares, first.work), (20, 8, 10 * ((1 << 90) + 5)));
-    let workers: Vec<_> =
-        first.workers.iter().map(|w| (w.name.as_str(), w.accepted_shares, w.rejected_shares, w.work)).collect();
+    let workers: Vec<_> = first
+        .workers
+        .iter()
+        .map(|w| (w.name.as_str(), w.accepted_shares, w.rejected_shares, w.work))
+        .collect();
     assert_eq!(workers, [("a", 10, 0, 10 << 90), ("b", 10, 8, 50)]);
     assert_eq!(first.workers[1].last_share_ms, Some(two.time_ms));
     let second = ledger.miner(&miner(2)).await.unwrap().unwrap();
@@ -44,6 +47,9 @@ pub async fn shares_count_once(rig: Rig) {
     ledger.verify().await.unwrap();
     let ledger = running.stop().await;
     assert_eq!(ledger.totals().await.unwrap(), totals, "stopping drains nothing twice");
+    drop(ledger);
+    let ledger = rig.run(&spool, PPLNS, &Tree::new()).await.stop().await;
+    assert_eq!(ledger.totals().await.unwrap(), totals, "nor does opening it again over the same spool");
 }
 
 pub async fn a_restart_goes_on(rig: Rig) {
@@ -83,7 +89,10 @@ pub async fn slots_close_by_time(rig: Rig) {
     }
     let ledger = running.stop().await;
     let mut raw = rig.raw().await;
-    let rows = sqlx::query("SELECT id, CAST(work AS TEXT), shares FROM slot ORDER BY id").fetch_all(&mut raw).await.unwrap();
+    let rows = sqlx::query("SELECT id, CAST(work AS TEXT), shares FROM slot ORDER BY id")
+        .fetch_all(&mut raw)
+        .await
+        .unwrap();
     let slots: Vec<(i64, String, i64)> = rows
         .iter()
         .map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1), sqlx::Row::get(row, 2)))
@@ -102,7 +111,8 @@ pub async fn poisoned_records_are_set_aside(rig: Rig) {
             4 => {
                 let unknown = worker(9, "never named").id();
                 let time_ms = shard.time_ms;
-                let share = ShareRecord { time_ms, worker: unknown, work: 1, height: 1, bits: 1, hash_tag: 0 };
+                let share =
+                    ShareRecord { time_ms, worker: unknown, work: 1, height: 1, bits: 1, hash_tag: 0 };
                 shard.writer.share(&share);
             }
             6 => shard.share(&a, 1 << 100),
@@ -127,12 +137,20 @@ pub async fn poisoned_records_are_set_aside(rig: Rig) {
     assert_eq!(ledger.totals().await.unwrap().accepted_shares, 6);
     assert_eq!(ledger.totals().await.unwrap().work, 6);
     let mut raw = rig.raw().await;
-    let rows = sqlx::query("SELECT reason, byte, length, record FROM set_aside ORDER BY byte").fetch_all(&mut raw).await.unwrap();
+    let rows = sqlx::query("SELECT reason, byte, length, record FROM set_aside ORDER BY byte")
+        .fetch_all(&mut raw)
+        .await
+        .unwrap();
     let aside: Vec<(String, i64, i64, Option<usize>)> = rows
         .iter()
         .map(|row| {
             let record: Option<Vec<u8>> = sqlx::Row::get(row, 3);
-            (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1), sqlx::Row::get(row, 2), record.map(|record| record.len()))
+            (
+                sqlx::Row::get(row, 0),
+                sqlx::Row::get(row, 1),
+                sqlx::Row::get(row, 2),
+                record.map(|record| record.len()),
+            )
         })
         .collect();
     let at = |slot: usize| (first + slot * 64) as i64;
@@ -172,7 +190,10 @@ pub async fn a_record_that_the_database_refuses_is_set_aside(rig: Rig) {
     until("the good ones", async || ledger.totals().await.unwrap().accepted_shares == 200).await;
     let ledger = running.stop().await;
     ledger.verify().await.unwrap();
-    assert_eq!(rig.number("SELECT COUNT(*) FROM set_aside WHERE reason = 'refused by the database'").await, 1);
+    assert_eq!(
+        rig.number("SELECT COUNT(*) FROM set_aside WHERE reason = 'refused by the database'").await,
+        1
+    );
     assert_eq!(rig.number("SELECT COUNT(*) FROM set_aside").await, 2, "the name, and its one share");
 }
 
