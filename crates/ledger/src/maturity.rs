@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use share::Hash;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -15,12 +14,10 @@ use crate::{
     store::{Column, Store, json, slow, work, write},
 };
 
-/// A coinbase can be spent at this depth.
-const MATURE: u32 = 100;
-/// Nobody expects a reorganisation beyond this; then a block is not asked about any more.
-const SETTLED: u32 = 144;
-/// A candidate that is not on chain is given up once the chain is this far past it, and [`Settings::patience`] is over.
-const PAST: i64 = 6;
+mod step;
+
+use step::{Block, Step, matured_entries};
+
 /// How many questions are open at the chain at a time.
 const AT_ONCE: usize = 4;
 /// After this long a round is left off, and the next begins with the candidates again.
@@ -33,66 +30,6 @@ pub(crate) struct Maturity {
     store: Arc<Store>,
     chain: Arc<dyn Chain>,
     settings: Settings,
-}
-
-/// A watched block.
-#[derive(Clone, Debug)]
-struct Block {
-    id: i64,
-    hash: Hash,
-    height: i64,
-    found_ms: i64,
-    solo: bool,
-    reward_msat: i64,
-    fee_msat: i64,
-    state: State,
-    credits: i64,
-    matured: bool,
-    confirmations: Option<i64>,
-}
-
-/// What is to be done about a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// It came on chain: credit it.
-    Credit,
-    /// It came back after it had matured: the reserve gets back what it stood in for.
-    Restore,
-    /// It is deep enough: its credits become available, or are paid.
-    Mature,
-    /// It left the chain before anybody was paid: take its credits back.
-    Reverse,
-    /// It left the chain although it was mature: the reserve stands in.
-    Cover,
-    /// It never came on chain.
-    GiveUp,
-    /// It is settled, one way or the other.
-    Forget,
-}
-
-impl Block {
-    /// What `standing` asks for. `height` is the highest block that was mined for.
-    fn step(&self, standing: Standing, height: i64, waited: bool) -> Option<Step> {
-        let past = height - self.height;
-        match (self.state, standing) {
-            (_, Standing::OnChain(0)) => None,
-            (State::Candidate, Standing::OnChain(_)) => Some(Step::Credit),
-            (State::Orphaned, Standing::OnChain(_)) if self.matured => Some(Step::Restore),
-            (State::Orphaned, Standing::OnChain(_)) => Some(Step::Credit),
-            (State::Immature, Standing::OnChain(depth)) if depth >= MATURE => Some(Step::Mature),
-            (State::Mature, Standing::OnChain(depth)) if depth >= SETTLED => Some(Step::Forget),
-            (State::Immature, Standing::OffChain) => Some(Step::Reverse),
-            (State::Mature, Standing::OffChain) if self.solo => Some(Step::Reverse),
-            (State::Mature, Standing::OffChain) => Some(Step::Cover),
-            (State::Candidate, Standing::OffChain | Standing::Unknown) if waited && past > PAST => {
-                Some(Step::GiveUp)
-            }
-            (State::Orphaned, Standing::OffChain | Standing::Unknown) if past > i64::from(SETTLED) => {
-                Some(Step::Forget)
-            }
-            _ => None,
-        }
-    }
 }
 
 impl Maturity {
@@ -332,18 +269,6 @@ impl Maturity {
         }
         Ok(entries)
     }
-}
-
-/// What moves when `entry` matures: immature to available, or, where the coinbase has paid, to paid.
-fn matured_entries((account, amount): (Account, i64), solo: bool) -> Vec<(Account, i64)> {
-    let to = match account {
-        Account::Miner(miner, Purse::Immature) => {
-            Account::Miner(miner, if solo { Purse::Paid } else { Purse::Available })
-        }
-        Account::FeeImmature => Account::FeeAvailable,
-        _ => return Vec::new(),
-    };
-    vec![(account, -amount), (to, amount)]
 }
 
 fn block(row: &AnyRow) -> Result<Block, LedgerError> {

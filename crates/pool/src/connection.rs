@@ -100,6 +100,10 @@ impl Connection {
 
     /// Everything that was read: one commit and one write for all complete lines.
     async fn read(&mut self, lines: &mut Lines, buffer: &mut BytesMut) -> Result<(), Closed> {
+        // TLS, HTTP, PROXY and the like: waiting for the end of their first line would be in vain (C-04).
+        if buffer.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|&byte| byte != b'{') {
+            return Err("this is not Stratum V1");
+        }
         let posting = self.shard.postings.borrow().clone();
         loop {
             let line = match lines.next(buffer) {

@@ -77,21 +77,30 @@ proptest! {
     #[test]
     fn parts_sum_to_the_amount_and_are_fair(
         amount in prop_oneof![0u128..1_000, 0..2_100_000_000_000_000_000u128, any::<u128>()],
-        weights in proptest::collection::vec(prop_oneof![0u128..4, 0..1u128 << 96, any::<u128>()], 1..200),
+        weights in proptest::collection::vec(prop_oneof![0u128..4, 1..1u128 << 96, 1..1u128 << 120], 1..200),
     ) {
         let weights: Vec<(usize, u128)> = weights.into_iter().enumerate().collect();
-        prop_assume!(weights.iter().any(|(_, weight)| weight >> 64 > 0 || *weight > 0));
-        let total = weights.iter().try_fold(0u128, |sum, (_, weight)| sum.checked_add(*weight));
-        prop_assume!(total.is_some());
+        let total: u128 = weights.iter().map(|(_, weight)| weight).sum();
+        prop_assume!(total > 0);
         let parts = apportion(amount, &weights);
         prop_assert_eq!(parts.iter().map(|(_, part)| part).sum::<u128>(), amount);
         for ((_, weight), (_, part)) in weights.iter().zip(&parts) {
-            let (floor, _) = multiply_divide(amount, *weight, total.unwrap_or(1));
-            prop_assert!(*part == floor || *part == floor + 1);
+            let (floor, remainder) = multiply_divide(amount, *weight, total);
+            prop_assert!(*part == floor || (*part == floor + 1 && remainder > 0));
         }
         let mut by_weight: Vec<_> = weights.iter().zip(&parts).map(|(weight, part)| (weight.1, part.1)).collect();
         by_weight.sort_unstable();
         prop_assert!(by_weight.is_sorted_by(|a, b| a.1 <= b.1), "more work never earns less");
+    }
+
+    #[test]
+    fn parts_sum_to_the_amount_even_where_the_weights_overflow(
+        amount: u128,
+        weights in proptest::collection::vec(u128::MAX / 2.., 2..50),
+    ) {
+        let weights: Vec<(usize, u128)> = weights.into_iter().enumerate().collect();
+        let parts = apportion(amount, &weights);
+        prop_assert_eq!(parts.iter().map(|(_, part)| part).sum::<u128>(), amount);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The ledger on real databases: every case runs on SQLite and on Postgres.
 
+// Nothing here comes from outside: what fails is the test.
+#![allow(clippy::unwrap_used)]
+
 mod blocks;
 mod faults;
 mod guards;
