@@ -1,8 +1,11 @@
-//! Simulated miners: exponential gaps between shares, from seeds.
+//! Simulated miners: exponential gaps between shares, a tick every five seconds, a thousand seeds.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
+
+const MINUTE: u64 = 60_000;
+const SEEDS: u64 = 1_000;
 
 fn difficulty(value: f64) -> Difficulty {
     Difficulty::new(value).unwrap()
@@ -17,68 +20,116 @@ fn config(start: f64) -> VardiffConfig {
     }
 }
 
-/// A miner for whom `right` gives the wanted rate mines for `minutes`; returns when the difficulty changed, and how many
-/// shares it sent.
-fn mine(
-    vardiff: &mut Vardiff,
-    rng: &mut SmallRng,
+/// A miner at ten shares a minute if its difficulty were `right`.
+struct Miner {
+    vardiff: Vardiff,
+    rng: SmallRng,
     right: f64,
-    from_ms: u64,
-    minutes: u64,
-) -> (Vec<u64>, u64) {
-    let (mut now, mut tick, mut changes, mut shares) = (from_ms as f64, from_ms + 5_000, Vec::new(), 0);
-    let end = from_ms + minutes * 60_000;
-    loop {
-        let mean_ms = 6_000.0 * vardiff.difficulty().get() / right;
-        let next = now - rng.random::<f64>().max(1e-12).ln() * mean_ms;
-        let changed = if next > tick as f64 {
-            now = tick as f64;
-            tick += 5_000;
-            vardiff.tick(now as u64)
+    now_ms: f64,
+    tick_ms: f64,
+    shares: u64,
+}
+
+impl Miner {
+    fn new(seed: u64, start: f64, right: f64) -> Self {
+        let (vardiff, rng) = (Vardiff::new(config(start), 0), SmallRng::seed_from_u64(seed));
+        Self { vardiff, rng, right, now_ms: 0.0, tick_ms: 5_000.0, shares: 0 }
+    }
+
+    /// The next share or tick; whether the difficulty changed.
+    fn step(&mut self) -> bool {
+        let mean_ms = 6_000.0 * self.vardiff.difficulty().get() / self.right;
+        let next = self.now_ms - self.rng.random::<f64>().max(1e-300).ln() * mean_ms;
+        if next > self.tick_ms {
+            self.now_ms = self.tick_ms;
+            self.tick_ms += 5_000.0;
+            self.vardiff.tick(self.now_ms as u64)
         } else {
-            now = next;
-            shares += 1;
-            vardiff.share(now as u64)
-        };
-        if now as u64 > end {
-            return (changes, shares);
+            self.now_ms = next;
+            self.shares += 1;
+            self.vardiff.share(self.now_ms as u64)
         }
-        if changed {
-            changes.push(now as u64);
+    }
+
+    fn until(&mut self, end_ms: u64) -> &mut Self {
+        while self.now_ms < end_ms as f64 {
+            self.step();
         }
+        self
+    }
+
+    /// How far the difficulty is from right: 1 is right.
+    fn off(&self) -> f64 {
+        let ratio = self.vardiff.difficulty().get() / self.right;
+        ratio.max(1.0 / ratio)
     }
 }
 
-/// How many of 200 seeds satisfy `holds`, in percent.
-fn percent(holds: impl Fn(&mut SmallRng) -> bool) -> usize {
-    (0..200).filter(|&seed| holds(&mut SmallRng::seed_from_u64(seed))).count() / 2
+/// How many of the seeds satisfy `holds`, in percent.
+fn percent(holds: impl Fn(u64) -> bool) -> f64 {
+    (0..SEEDS).filter(|&seed| holds(seed)).count() as f64 * 100.0 / SEEDS as f64
 }
 
 #[test]
-fn a_steady_miner_is_left_alone_for_hours() {
-    let quiet = percent(|rng| mine(&mut Vardiff::new(config(1000.0), 0), rng, 1000.0, 0, 120).0.is_empty());
-    assert!(quiet >= 75, "only {quiet} % of miners had no change in two hours");
-}
-
-#[test]
-fn a_fast_miner_is_caught_up_with() {
-    let good = percent(|rng| {
-        let mut vardiff = Vardiff::new(config(1.0), 0);
-        let (_, shares) = mine(&mut vardiff, rng, 10_000.0, 0, 2);
-        shares < 300 && (0.5..2.0).contains(&(vardiff.difficulty().get() / 10_000.0))
+fn a_steady_miner_is_left_alone_for_eight_hours() {
+    let quiet = percent(|seed| {
+        let mut miner = Miner::new(seed, 1_000.0, 1_000.0);
+        while miner.now_ms < (8 * 60 * MINUTE) as f64 {
+            if miner.step() {
+                return false;
+            }
+        }
+        true
     });
-    assert!(good >= 80, "only {good} %");
+    assert!(quiet >= 50.0, "only {quiet} % had no change in eight hours");
 }
 
 #[test]
-fn a_miner_that_slows_down_is_followed() {
-    let good = percent(|rng| {
-        let mut vardiff = Vardiff::new(config(1000.0), 0);
-        mine(&mut vardiff, rng, 1000.0, 0, 30);
-        mine(&mut vardiff, rng, 100.0, 30 * 60_000, 10);
-        (0.3..3.0).contains(&(vardiff.difficulty().get() / 100.0))
+fn a_miner_that_loses_nine_tenths_is_followed() {
+    let slower = |seed| {
+        let mut miner = Miner::new(seed, 1_000.0, 1_000.0);
+        // Wait for a time without a spurious change, then slow down.
+        miner.until(20 * MINUTE);
+        miner.vardiff = Vardiff::new(config(1_000.0), miner.now_ms as u64);
+        miner.until(40 * MINUTE);
+        miner.right = miner.vardiff.difficulty().get() / 10.0;
+        miner
+    };
+    let lowered = percent(|seed| {
+        let mut miner = slower(seed);
+        let before = miner.vardiff.difficulty();
+        miner.until(42 * MINUTE).vardiff.difficulty() < before
     });
-    assert!(good >= 80, "only {good} %");
+    let close = percent(|seed| slower(seed).until(44 * MINUTE).off() < 3.0);
+    assert!(lowered >= 95.0, "only {lowered} % lowered within two minutes");
+    assert!(close >= 95.0, "only {close} % within a factor of three after four");
+}
+
+#[test]
+fn a_miner_that_starts_far_too_easy_is_caught_up_with() {
+    let good = percent(|seed| {
+        let mut miner = Miner::new(seed, 1.0, 10_000.0);
+        miner.until(MINUTE);
+        miner.shares <= 200 && miner.off() <= 1.25
+    });
+    assert!(good >= 95.0, "only {good} % within a quarter after a minute and 200 shares");
+}
+
+#[test]
+fn a_miner_that_starts_far_too_hard_soon_has_a_share() {
+    let good = percent(|seed| Miner::new(seed, 1_000.0, 10.0).until(3 * MINUTE).shares > 0);
+    assert!(good >= 95.0, "only {good} % had a share within three minutes");
+}
+
+#[test]
+fn a_gain_is_followed_too() {
+    let good = percent(|seed| {
+        let mut miner = Miner::new(seed, 1_000.0, 1_000.0);
+        miner.until(20 * MINUTE);
+        miner.right = miner.vardiff.difficulty().get() * 3.0;
+        miner.until(23 * MINUTE).off() < 2.0
+    });
+    assert!(good >= 95.0, "only {good} %");
 }
 
 #[test]
@@ -87,6 +138,14 @@ fn a_silent_miner_is_eased_without_a_share() {
     let eased = (0..12).filter(|tick| vardiff.tick(tick * 30_000)).count();
     assert!(eased >= 3, "{eased}");
     assert!(vardiff.difficulty().get() < 1e5);
+}
+
+#[test]
+fn a_clock_that_jumps_back_does_no_harm() {
+    let mut vardiff = Vardiff::new(config(1.0), 1_000_000);
+    for now in [900_000, 0, 1_000_001, 5] {
+        assert!(!vardiff.share(now));
+    }
 }
 
 #[test]
@@ -100,7 +159,7 @@ fn bounds_and_wishes() {
     let mut floored = Vardiff::new(config(64.0), 0);
     assert!(floored.suggest(Some(difficulty(32.0)), Some(difficulty(16.0)), 0));
     (0..100).for_each(|n| {
-        floored.tick(n * 60_000);
+        floored.tick(n * MINUTE);
     });
     assert_eq!(floored.difficulty(), difficulty(16.0));
     assert!(floored.network(difficulty(0.5), 0));
