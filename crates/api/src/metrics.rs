@@ -35,6 +35,10 @@ fn text(shown: &Shown, now_ms: u64) -> String {
     for (reason, count) in &snapshot.rejects {
         page.sample("sluice_rejects_total", &[("reason", &label(&format!("{reason:?}")))], count);
     }
+    page.family("sluice_closed_connections_total", "counter", "Connections ended or not let in, by reason.");
+    for (why, count) in &snapshot.closed {
+        page.sample("sluice_closed_connections_total", &[("reason", &label(&format!("{why:?}")))], count);
+    }
     let spooled = shown.ledger.spooled_bytes();
     page.one("sluice_spooled_bytes", "gauge", "On disk and not in the database yet.", spooled);
     if let Some(tip) = snapshot.tip {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use share::Difficulty;
 
 /// Settings of the pool room.
@@ -19,6 +20,8 @@ pub struct Config {
     pub vardiff: VardiffConfig,
     /// What a peer may use up.
     pub limits: Limits,
+    /// Networks that are neither counted by address nor banned: the operator's own proxies and farms.
+    pub trusted: Vec<IpNet>,
     /// A job is sent at least this often, though nothing changed: miners take a longer silence for a dead pool (C-38).
     pub repeat: Duration,
 }
@@ -36,17 +39,29 @@ pub struct VardiffConfig {
     pub max: Difficulty,
 }
 
-/// What a peer may use up before it is closed.
+/// What peers may use up. The defaults suit a pool of up to 18,000 connections that nobody else protects.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections in all; further ones are closed at once.
     pub connections: usize,
+    /// Connections from one address. Thousands are normal: a farm behind one router.
+    pub per_address: usize,
+    /// Connections from one network (/24, /48).
+    pub per_network: usize,
     /// Bytes in a line before a worker is authorized (C-03).
     pub line_before_authorize: usize,
     /// Bytes in a line afterwards.
     pub line: usize,
     /// Workers on one connection.
     pub workers: usize,
+    /// Submissions a second on one connection, and as many at once; beyond, it is read more slowly (F-31).
+    pub submits_per_second: u32,
+    /// Points for bad submissions, halving each minute, at which a connection is closed.
+    pub points: u32,
+    /// Connections closed for what they did, halving each ban time, at which their address is banned.
+    pub offences: u32,
+    /// How long an address stays banned.
+    pub ban: Duration,
     /// How long a connection may take to authorize a worker.
     pub authorize: Duration,
     /// How long a write may be blocked by a peer that does not read.
@@ -61,9 +76,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 18_000,
+            per_address: 10_000,
+            per_network: 12_000,
             line_before_authorize: 4 * 1024,
             line: 16 * 1024,
             workers: 4_096,
+            submits_per_second: 1_000,
+            points: 100,
+            offences: 10,
+            ban: Duration::from_secs(10 * 60),
             authorize: Duration::from_secs(60),
             write: Duration::from_secs(10),
             idle: Duration::from_secs(30 * 60),

@@ -3,7 +3,7 @@
 //! This crate does: listen ([`Pool::start`]); run each connection on one of a few shards, a thread with a runtime and a
 //! spool writer of its own; turn templates into jobs, one per payout class ([`board`]); speak a protocol as a pure
 //! state machine ([`session`]); set difficulty ([`vardiff`]); hand out extranonces that no other session has
-//! ([`space`]); say who is mining ([`roster`]).
+//! ([`space`]); keep out who does harm ([`gate`]); say who is mining ([`roster`]).
 //!
 //! It does not: speak to a Bitcoin node, know SQL or HTTP, or decide who is owed what. `template` and `ledger` do.
 //!
@@ -16,8 +16,10 @@
 //! - What a peer sends is bounded (line length, names, workers on a connection); a reader that does not read is closed.
 
 pub mod board;
+pub mod closed;
 pub mod config;
 mod connection;
+pub mod gate;
 pub mod password;
 pub mod roster;
 pub mod session;
@@ -26,6 +28,7 @@ pub mod space;
 mod start;
 pub mod vardiff;
 
-pub use config::{Config, VardiffConfig};
+pub use closed::Closed;
+pub use config::{Config, Limits, VardiffConfig};
 pub use roster::{Roster, Snapshot, WorkerState};
 pub use start::{Pool, StartError};

@@ -6,14 +6,17 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ledger::{Worker, WorkerId};
 use share::{Reason, Work};
 use tokio::sync::watch;
 
-use crate::board::Posting;
+use crate::{Closed, board::Posting};
 
 /// The window of every hashrate shown, in milliseconds.
 pub const WINDOW_MS: u64 = 10 * 60_000;
@@ -39,6 +42,8 @@ pub struct Snapshot {
     pub tip: Option<Tip>,
     /// Refused submissions by reason since the start.
     pub rejects: Vec<(Reason, u64)>,
+    /// Connections that ended, or were not let in, by reason since the start.
+    pub closed: Vec<(Closed, u64)>,
     /// Whether the spool takes shares.
     pub storing: bool,
 }
@@ -99,7 +104,12 @@ impl Roster {
 }
 
 /// Joins what the shards show; a worker may be connected to several.
-pub(crate) fn merge(views: &[Arc<Mutex<View>>], tip: Option<Tip>, now_ms: u64) -> Snapshot {
+pub(crate) fn merge(
+    views: &[Arc<Mutex<View>>],
+    closed: &Closings,
+    tip: Option<Tip>,
+    now_ms: u64,
+) -> Snapshot {
     let mut workers: HashMap<(Arc<str>, Arc<str>), WorkerState> = HashMap::new();
     let mut snapshot = Snapshot { time_ms: now_ms, tip, storing: true, ..Snapshot::default() };
     let mut rejects = [0; Reason::ALL.len()];
@@ -116,8 +126,23 @@ pub(crate) fn merge(views: &[Arc<Mutex<View>>], tip: Option<Tip>, now_ms: u64) -
     snapshot.workers = workers.into_values().collect();
     snapshot.workers.sort_by(|a, b| (&a.address, &a.name).cmp(&(&b.address, &b.name)));
     snapshot.hashrate = snapshot.workers.iter().map(|worker| worker.hashrate).sum();
+    snapshot.closed = closed.counts();
     snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
     snapshot
+}
+
+/// Counts how connections end; shared, since that is no business of the share path.
+#[derive(Clone, Default)]
+pub(crate) struct Closings(Arc<[AtomicU64; Closed::ALL.len()]>);
+
+impl Closings {
+    pub fn count(&self, why: Closed) {
+        self.0[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> Vec<(Closed, u64)> {
+        Closed::ALL.into_iter().map(|why| (why, self.0[why as usize].load(Ordering::Relaxed))).collect()
+    }
 }
 
 impl Tip {
@@ -275,6 +300,21 @@ mod tests {
         assert!(meter.rate(end + 1000 * WINDOW_MS) < 1e-9);
         meter.add(1, 0); // a clock that jumps back
         assert!(meter.rate(0) >= 0.0);
+    }
+
+    #[test]
+    fn every_reason_has_its_counter() {
+        let closings = Closings::default();
+        for (times, why) in Closed::ALL.into_iter().enumerate() {
+            (0..=times).for_each(|_| closings.count(why));
+        }
+        let counts = closings.counts();
+        assert!(
+            counts
+                .iter()
+                .enumerate()
+                .all(|(times, &(why, count))| why == Closed::ALL[times] && count == times as u64 + 1)
+        );
     }
 
     #[test]

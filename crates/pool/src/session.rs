@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ledger::{Found, ShareRecord, Worker};
 use share::Reason;
 
-use crate::board::Posting;
+use crate::{board::Posting, closed::Closed};
 
 /// What a session knows of the world at the time of an event.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ pub struct Outcome {
     /// Bytes for the miner.
     pub reply: Vec<u8>,
     /// Set when the connection is to be closed after `reply`: why.
-    pub close: Option<&'static str>,
+    pub close: Option<Closed>,
 }
 
 /// An accepted share.

@@ -4,10 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     net::TcpStream as StdTcpStream,
     rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +21,8 @@ use crate::{
     Config,
     board::{Board, Posting},
     connection,
-    roster::{Tallies, View},
+    gate::Pass,
+    roster::{Closings, Tallies, View},
     session::Now,
     space::Space,
 };
@@ -49,15 +47,14 @@ pub(crate) struct Shard {
     pub rejects: RefCell<[u64; Reason::ALL.len()]>,
     /// Open connections of this shard.
     pub connections: Cell<usize>,
-    /// Open connections of all shards.
-    pub all_connections: Arc<AtomicUsize>,
+    pub closed: Closings,
     pub view: Arc<Mutex<View>>,
     pub stop: watch::Receiver<bool>,
 }
 
 impl Shard {
     /// Serves the sockets that come until told to stop. Ends the thread's life.
-    pub fn run(self, mut sockets: mpsc::Receiver<StdTcpStream>) {
+    pub fn run(self, mut sockets: mpsc::Receiver<(StdTcpStream, Pass)>) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -72,7 +69,7 @@ impl Shard {
             loop {
                 tokio::select! {
                     socket = sockets.recv() => match socket {
-                        Some(socket) => shard.clone().take(socket),
+                        Some((socket, pass)) => shard.clone().take(socket, pass),
                         None => break,
                     },
                     _ = stop.wait_for(|stop| *stop) => break,
@@ -88,15 +85,12 @@ impl Shard {
         local.block_on(&runtime, accept);
     }
 
-    fn take(self: Rc<Self>, socket: StdTcpStream) {
+    fn take(self: Rc<Self>, socket: StdTcpStream, pass: Pass) {
         match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
             Ok(stream) => {
-                tokio::task::spawn_local(connection::serve(stream, self));
+                tokio::task::spawn_local(connection::serve(stream, pass, self));
             }
-            Err(error) => {
-                self.all_connections.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!(%error, "a connection could not be taken over");
-            }
+            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
         }
     }
 

@@ -4,10 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::{TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
@@ -18,9 +15,10 @@ use template::{Submitter, Template};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Config, Roster, Snapshot,
+    Closed, Config, Roster, Snapshot,
     board::{Board, Posting},
-    roster::{self, Tip, View},
+    gate::{Gate, Pass},
+    roster::{self, Closings, Tip, View},
     shard::{Shard, now_ms},
     space::Space,
 };
@@ -70,7 +68,7 @@ impl Pool {
         let (posting, postings) = watch::channel(None);
         let keep_ms = u64::try_from(config.limits.resume.as_millis()).unwrap_or(u64::MAX);
         let space = Space::new(config.instance, keep_ms);
-        let connections = Arc::new(AtomicUsize::new(0));
+        let (gate, closed) = (Gate::new(config.limits, config.trusted.clone()), Closings::default());
 
         let (mut handles, mut views, mut shards) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..config.shards.max(1) {
@@ -81,7 +79,7 @@ impl Pool {
             handles.push(sockets);
             let (config, space, board) = (config.clone(), space.clone(), board.clone());
             let (postings, submitter, stop) = (postings.clone(), submitter.clone(), stopped.clone());
-            let all_connections = connections.clone();
+            let closed = closed.clone();
             let run = move || {
                 let shard = Shard {
                     config,
@@ -94,7 +92,7 @@ impl Pool {
                     tallies: RefCell::default(),
                     rejects: RefCell::default(),
                     connections: Cell::new(0),
-                    all_connections,
+                    closed,
                     view,
                     stop,
                 };
@@ -107,12 +105,11 @@ impl Pool {
             let system = |source| StartError::System { what: "listening", source };
             listener.set_nonblocking(true).map_err(system)?;
             let listener = tokio::net::TcpListener::from_std(listener).map_err(system)?;
-            let most = config.limits.connections;
-            tokio::spawn(accept(listener, handles.clone(), connections.clone(), most, stopped.clone()));
+            tokio::spawn(accept(listener, handles.clone(), gate.clone(), closed.clone(), stopped.clone()));
         }
         tokio::spawn(board.run(templates.clone(), config.repeat, posting));
         let (figures, roster) = Roster::channel();
-        tokio::spawn(gather(views, postings, figures, stopped));
+        tokio::spawn(gather(views, closed, postings, figures, stopped));
         Ok(Self { roster, stop, shards })
     }
 
@@ -140,29 +137,36 @@ impl Pool {
 /// Hands each new connection to the next shard.
 async fn accept(
     listener: tokio::net::TcpListener,
-    shards: Vec<mpsc::Sender<TcpStream>>,
-    connections: Arc<AtomicUsize>,
-    most: usize,
+    shards: Vec<mpsc::Sender<(TcpStream, Pass)>>,
+    gate: Gate,
+    closed: Closings,
     mut stop: watch::Receiver<bool>,
 ) {
     for shard in shards.iter().cycle() {
-        let socket = loop {
+        let admitted = loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            match accepted.and_then(|(socket, _)| prepare(socket)) {
-                Ok(socket) if connections.load(Ordering::Relaxed) < most => break socket,
-                Ok(_) => tracing::debug!(most, "a connection above the limit was closed"),
+            let prepared = accepted.and_then(|(socket, peer)| Ok((prepare(socket)?, peer)));
+            let (socket, peer) = match prepared {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: do not spin on it.
                     tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            match gate.enter(peer.ip(), now_ms()) {
+                Ok(pass) => break (socket, pass),
+                Err(refusal) => {
+                    tracing::debug!(%peer, why = %Closed::from(refusal), "not let in");
+                    closed.count(refusal.into());
                 }
             }
         };
-        connections.fetch_add(1, Ordering::Relaxed);
-        if shard.send(socket).await.is_err() {
+        if shard.send(admitted).await.is_err() {
             return;
         }
     }
@@ -183,6 +187,7 @@ fn prepare(socket: tokio::net::TcpStream) -> io::Result<TcpStream> {
 /// Once a second, joins what the shards show.
 async fn gather(
     views: Vec<Arc<Mutex<View>>>,
+    closed: Closings,
     postings: watch::Receiver<Option<Arc<Posting>>>,
     figures: watch::Sender<Arc<Snapshot>>,
     mut stop: watch::Receiver<bool>,
@@ -202,6 +207,6 @@ async fn gather(
             }
         }
         let tip = since.as_ref().map(|(posting, time_ms)| Tip::of(posting, *time_ms));
-        figures.send_replace(Arc::new(roster::merge(&views, tip, now)));
+        figures.send_replace(Arc::new(roster::merge(&views, &closed, tip, now)));
     }
 }

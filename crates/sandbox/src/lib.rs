@@ -2,7 +2,8 @@
 //!
 //! This crate does: keep a chain in memory that behaves like a Bitcoin node ([`Chain`], a [`template::Node`]), with
 //! made-up transactions, blocks of mainnet size, full checking of what is submitted and a difficulty of its own;
-//! search nonces ([`grind`]); mine on any Stratum V1 pool, at a set rate ([`mine`]).
+//! search nonces ([`grind`]); mine on any Stratum V1 pool, at a set rate ([`mine`]); load a pool with many clients and
+//! take the time ([`swarm`]), beside a server that does nothing but the socket work ([`floor`]).
 //!
 //! It does not: speak to a Bitcoin network, verify scripts or signatures (it knows the transactions that it made
 //! itself, and takes no others), keep anything on disk, or know the pool that is mined through.
@@ -16,8 +17,10 @@
 //! - Nothing that a pool says panics or stops the miner, but the refusal of its user at the first attempt.
 
 pub mod chain;
+pub mod floor;
 pub mod grind;
 pub mod miner;
+pub mod swarm;
 
 pub use chain::{Chain, ChainConfig};
 pub use miner::{MinerConfig, MinerError, Report, mine};

@@ -3,11 +3,19 @@
 
 mod file;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bitcoin::{Address, Network};
+use ipnet::IpNet;
 use ledger::{Scheme, Terms};
-use pool::VardiffConfig;
+use pool::{Limits, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, RpcConfig};
 
@@ -34,6 +42,10 @@ pub struct Config {
     pub shards: usize,
     /// Difficulty of shares.
     pub vardiff: VardiffConfig,
+    /// What peers may use up.
+    pub limits: Limits,
+    /// Networks that are neither counted by address nor banned.
+    pub trusted: Vec<IpNet>,
     /// Database.
     pub ledger_url: String,
     /// Directory of the spool.
@@ -101,6 +113,8 @@ impl Config {
             stratum_urls: file.stratum.public.unwrap_or(urls),
             shards: file.stratum.shards.unwrap_or(cores).clamp(1, 256),
             vardiff: vardiff(&file.vardiff)?,
+            limits: limits(&file.limits)?,
+            trusted: trusted(file.limits.trusted)?,
             ledger_url: ledger_url(file.ledger.url)?,
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool)),
             spool,
@@ -226,6 +240,55 @@ fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
         return Err(format!("vardiff.min = {} is above vardiff.max = {}: swap them", file.min, file.max));
     }
     Ok(config)
+}
+
+fn limits(file: &file::Limits) -> Result<Limits, String> {
+    let usual = Limits::default();
+    let seconds = |given: Option<u64>, usual: Duration| given.map_or(usual, Duration::from_secs);
+    let limits = Limits {
+        connections: file.connections.unwrap_or(usual.connections),
+        per_address: file.per_address.unwrap_or(usual.per_address),
+        per_network: file.per_network.unwrap_or(usual.per_network),
+        line_before_authorize: file.line_before_authorize.unwrap_or(usual.line_before_authorize),
+        line: file.line.unwrap_or(usual.line),
+        workers: file.workers.unwrap_or(usual.workers),
+        submits_per_second: file.submits_per_second.unwrap_or(usual.submits_per_second),
+        points: file.points.unwrap_or(usual.points),
+        offences: file.offences.unwrap_or(usual.offences),
+        ban: seconds(file.ban, usual.ban),
+        authorize: seconds(file.authorize, usual.authorize),
+        write: seconds(file.write, usual.write),
+        idle: seconds(file.idle, usual.idle),
+        resume: seconds(file.resume, usual.resume),
+    };
+    if limits.line < limits.line_before_authorize {
+        return Err("limits.line is below limits.line_before_authorize: swap them".into());
+    }
+    if limits.line_before_authorize < 512 {
+        return Err("limits.line_before_authorize: miners need lines of 512 bytes at least".into());
+    }
+    if [limits.connections, limits.per_address, limits.per_network, limits.workers].contains(&0) {
+        return Err("limits: connections, per_address, per_network and workers must be at least 1".into());
+    }
+    Ok(limits)
+}
+
+fn trusted(networks: Option<Vec<String>>) -> Result<Vec<IpNet>, String> {
+    let Some(networks) = networks else { return Ok(this_machine()) };
+    let parse = |text: &String| {
+        text.parse().map_err(|_| format!("limits.trusted: \"{text}\" is no network, like \"192.0.2.0/24\""))
+    };
+    networks.iter().map(parse).collect()
+}
+
+/// Who is trusted without a word from the operator: a proxy or a tunnel on this machine speaks for many.
+pub fn this_machine() -> Vec<IpNet> {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        .map(|address| match address {
+            IpAddr::V4(_) => IpNet::new_assert(address, 8).trunc(),
+            IpAddr::V6(_) => IpNet::from(address),
+        })
+        .into()
 }
 
 fn ledger_url(url: String) -> Result<String, String> {

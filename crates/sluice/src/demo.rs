@@ -9,13 +9,13 @@ use std::{
 
 use bitcoin::{Address, Network, ScriptBuf, WitnessProgram, WitnessVersion};
 use ledger::{Scheme, Terms};
-use pool::VardiffConfig;
+use pool::{Limits, VardiffConfig};
 use sandbox::{Chain, ChainConfig, MinerConfig};
 use share::Difficulty;
 use tokio::sync::watch;
 
 use crate::{
-    config::Config,
+    config::{Config, this_machine},
     failure::Failure,
     run::{Running, told_to_stop},
 };
@@ -108,6 +108,8 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
             min: difficulty(0.00001)?,
             max: difficulty(1e12)?,
         },
+        limits: Limits::default(),
+        trusted: this_machine(),
         ledger_url: format!("sqlite://{}", dir.join("sluice.db").display()),
         spool: dir.join("spool"),
         blocks: dir.join("blocks"),

@@ -3,6 +3,7 @@
 //! It decides nothing about shares, jobs or money; it wires the crates that do, and says in one line what is wrong
 //! where something is.
 
+mod bench;
 mod config;
 mod demo;
 mod failure;
@@ -37,6 +38,8 @@ enum Command {
     Migrate(ConfigFile),
     /// A CPU miner, for trying things.
     Miner(mine::Options),
+    /// Measures the pool beside the least that its sockets cost, or loads any pool.
+    Bench(bench::Options),
 }
 
 #[derive(clap::Args)]
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
 fn log(command: &Command) {
     let usual = match command {
         Command::Demo(_) => "warn,template::submit=info",
+        Command::Bench(_) => "warn",
         _ => "info",
     };
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
@@ -85,5 +89,6 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Check(file) => load(file).map(|config| println!("{config}")),
         Command::Migrate(file) => runtime.block_on(run::migrate(load(file)?)),
         Command::Miner(options) => runtime.block_on(mine::mine(options)),
+        Command::Bench(options) => runtime.block_on(bench::bench(options)),
     }
 }

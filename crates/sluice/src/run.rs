@@ -8,7 +8,7 @@ use std::{
 
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
-use pool::{Pool, config::Limits};
+use pool::Pool;
 use template::{Node, Rpc, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -108,7 +108,8 @@ impl Running {
             instance: config.instance,
             shards: config.shards,
             vardiff: config.vardiff,
-            limits: Limits::default(),
+            limits: config.limits,
+            trusted: config.trusted.clone(),
             repeat: REPEAT,
         };
         let (terms, templates) = (config.terms.clone(), source.watch());

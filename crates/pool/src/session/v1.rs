@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Config,
     board::Board,
+    closed::Closed,
     password::Wishes,
     space::{EXTRANONCE2, Space, Taken},
 };
@@ -82,7 +83,7 @@ impl Session {
             Ok(Some(request)) => self.call(request, now, out),
             Ok(None) => {}
             Err(malformed) => match malformed.fault {
-                Fault::NotJson => out.close = Some("not JSON"),
+                Fault::NotJson => out.close = Some(Closed::NotStratum),
                 Fault::BadParams { reason, text } => {
                     out.refused.push((None, reason));
                     encode::refused_with(&mut out.reply, &malformed.id, reason, text);
@@ -151,7 +152,7 @@ impl Session {
                 Some(Taken::Resumed(channel)) => Some(*channel),
                 Some(Taken::Fresh(seat)) => Some(Channel::new(seat, self.config.vardiff, now.ms)),
                 None => {
-                    out.close = Some("no extranonce left");
+                    out.close = Some(Closed::NoExtranonce);
                     return false;
                 }
             };

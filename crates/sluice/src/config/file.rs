@@ -17,6 +17,8 @@ pub struct File {
     #[serde(default)]
     pub vardiff: Vardiff,
     #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
     pub ledger: Ledger,
     #[serde(default)]
     pub api: Api,
@@ -68,6 +70,27 @@ pub struct Vardiff {
     pub start: f64,
     pub min: f64,
     pub max: f64,
+}
+
+/// See `pool::Limits`; what is not given stays as it is there. Times are in seconds.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub connections: Option<usize>,
+    pub per_address: Option<usize>,
+    pub per_network: Option<usize>,
+    pub line_before_authorize: Option<usize>,
+    pub line: Option<usize>,
+    pub workers: Option<usize>,
+    pub submits_per_second: Option<u32>,
+    pub points: Option<u32>,
+    pub offences: Option<u32>,
+    pub ban: Option<u64>,
+    pub authorize: Option<u64>,
+    pub write: Option<u64>,
+    pub idle: Option<u64>,
+    pub resume: Option<u64>,
+    pub trusted: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +174,7 @@ impl File {
 fn explain(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     match before {
-        Some(before) => format!("line {}: {}", before.lines().count().max(1), error.message()),
+        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
         None => error.message().to_owned(),
     }
 }

@@ -42,7 +42,28 @@ fn what_is_wrong_is_said_with_its_place() {
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = []", "stratum.v1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
     check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// or postgres://");
+    check("\n[ledger]", "\n[limits]\nline = 100\n[ledger]", "limits.line");
+    check("\n[ledger]", "\n[limits]\ntrusted = [\"here\"]\n[ledger]", "limits.trusted");
+    check("\n[ledger]", "\n[limits]\nper_address = 0\n[ledger]", "at least 1");
     check("[api]", "[api", "line ");
+}
+
+#[test]
+fn every_key_of_the_sample_is_one() {
+    // What is commented out is at its default: with the marks taken off it must say the same.
+    let uncommented: Vec<String> = SAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with('[') => rest.to_owned(),
+            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
+                rest.to_owned()
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let (full, short) = (load(&uncommented.join("\n"), &[]).unwrap(), load(SAMPLE, &[]).unwrap());
+    assert_eq!(format!("{:?}", full.limits), format!("{:?}", short.limits));
+    assert_eq!((full.trusted, full.terms, full.instance), (short.trusted, short.terms, short.instance));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use template::Template;
 use tokio::sync::watch;
 
 use super::*;
-use crate::{VardiffConfig, board::Posting, config::Limits};
+use crate::{Limits, VardiffConfig, board::Posting};
 
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 const OTHER: &str = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry";
@@ -68,6 +68,7 @@ impl Desk {
                 max: difficulty(1e12),
             },
             limits: Limits::default(),
+            trusted: Vec::new(),
             repeat: std::time::Duration::from_secs(1000),
         });
         let (postings, templates) = watch::channel(None);

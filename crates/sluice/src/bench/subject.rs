@@ -1,0 +1,169 @@
+//! A server that is measured, from outside.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering::Relaxed},
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use sandbox::swarm::{Swarm, SwarmConfig};
+use tokio::task::block_in_place;
+
+use super::{
+    line::Lines,
+    role::{ADDRESS, BLOCK, FIND, LISTENING},
+    usage::Usage,
+};
+use crate::failure::Failure;
+
+/// How long a server may take to start, or to find a block.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A server in a process of its own, which ends when this is dropped.
+pub struct Subject {
+    /// What it is called.
+    pub name: &'static str,
+    process: Child,
+    said: Receiver<String>,
+    address: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Floor(Lines),
+    Pool { _dir: Dir },
+}
+
+impl Subject {
+    /// The least server.
+    pub async fn floor() -> Result<Self, Failure> {
+        let mut lines = Lines::new().await?;
+        let first = lines.next();
+        let mut command = command()?;
+        command.arg("floor");
+        let mut subject = Self::start("floor", command, Kind::Floor(lines))?;
+        subject.order(&first)?;
+        subject.listening()
+    }
+
+    /// Sluice, with its ledger, in a directory that goes with it.
+    pub async fn pool() -> Result<Self, Failure> {
+        let dir = Dir::new()?;
+        let mut command = command()?;
+        command.arg("pool").arg("--dir").arg(&dir.0);
+        Self::start("sluice", command, Kind::Pool { _dir: dir })?.listening()
+    }
+
+    fn start(name: &'static str, mut command: Command, kind: Kind) -> Result<Self, Failure> {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::unavailable(format!("cannot start {name}: {error}")))?;
+        let (say, said) = sync_channel(16);
+        if let Some(out) = process.stdout.take() {
+            // Ends with the process, or when nobody listens any more.
+            thread::spawn(move || {
+                BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+            });
+        }
+        Ok(Self { name, process, said, address: String::new(), kind })
+    }
+
+    fn listening(mut self) -> Result<Self, Failure> {
+        self.address = self.hear(LISTENING)?;
+        Ok(self)
+    }
+
+    /// Clients for it, not connected yet.
+    pub fn swarm(&self) -> Swarm {
+        let (connect, user) = (self.address.clone(), ADDRESS.to_owned());
+        Swarm::new(SwarmConfig { connect, user, password: "x".into() })
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage, Failure> {
+        let what = |error| Failure::unavailable(format!("cannot measure {}: {error}", self.name));
+        Usage::of(self.process.id()).map_err(what)
+    }
+
+    /// Makes ready for a new block.
+    pub fn find_block(&mut self) -> Result<(), Failure> {
+        if let Kind::Pool { .. } = self.kind {
+            self.order(format!("{FIND}\n").as_bytes())?;
+            self.hear(FIND)?;
+        }
+        Ok(())
+    }
+
+    /// Has all connections sent a new block's job.
+    pub fn block(&mut self) -> Result<(), Failure> {
+        let order = match &mut self.kind {
+            Kind::Floor(lines) => lines.next(),
+            Kind::Pool { .. } => format!("{BLOCK}\n").into_bytes(),
+        };
+        self.order(&order)
+    }
+
+    fn order(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let written = self.process.stdin.as_mut().map(|stdin| stdin.write_all(line));
+        match written {
+            Some(Ok(())) => Ok(()),
+            _ => Err(Failure::unavailable(format!("{} has ended", self.name))),
+        }
+    }
+
+    /// What stands behind `word` in the next line that begins with it.
+    fn hear(&mut self, word: &str) -> Result<String, Failure> {
+        loop {
+            let line = block_in_place(|| self.said.recv_timeout(PATIENCE))
+                .map_err(|_| Failure::unavailable(format!("{} does not say \"{word}\"", self.name)))?;
+            if let Some(rest) = line.strip_prefix(word) {
+                return Ok(rest.to_owned());
+            }
+        }
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command() -> Result<Command, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::unavailable(format!("this program cannot be found: {error}")))?;
+    let mut command = Command::new(program);
+    command.arg("bench");
+    Ok(command)
+}
+
+/// A directory that is removed at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Result<Self, Failure> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sluice-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(name);
+        let cannot = |path: &Path, error| format!("cannot create {}: {error}", path.display());
+        std::fs::create_dir(&path).map_err(|error| Failure::unavailable(cannot(&path, error)))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, dir = %self.0.display(), "could not be removed");
+        }
+    }
+}
