@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Processor, address,
+    address,
     books::Books,
     directory, free_port, http,
     miner::{Manner, Miner},
@@ -19,7 +19,6 @@ use crate::support::{
 
 #[test]
 fn the_demo_mines_credits_and_ends_cleanly() {
-    let _processor = Processor::take();
     let directory = directory();
     let (page, stratum) = (free_port(), free_port());
     let log_path = directory.path().join("log");

@@ -121,6 +121,9 @@ impl Drain {
         let read = tokio::task::spawn_blocking(move || {
             state.reader.release();
             let read = state.reader.read(limit);
+            if read.as_ref().is_ok_and(Vec::is_empty) {
+                state.reader.release(); // what this look has found to be at its end
+            }
             (state, read)
         });
         let (mut state, batch) =

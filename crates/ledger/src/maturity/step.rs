@@ -11,7 +11,7 @@ use crate::{
 const MATURE: u32 = 100;
 /// Nobody expects a reorganisation beyond this; then a block is not asked about any more.
 const SETTLED: u32 = 144;
-/// A candidate that is not on chain is given up once the chain is this far past it, and it has been
+/// A candidate that no node knows is given up once the chain is this far past it, and it has been
 /// waited for long enough.
 const PAST: i64 = 6;
 
@@ -64,9 +64,9 @@ impl Block {
             (State::Immature, Standing::OffChain) => Some(Step::Reverse),
             (State::Mature, Standing::OffChain) if self.solo => Some(Step::Reverse),
             (State::Mature, Standing::OffChain) => Some(Step::Cover),
-            (State::Candidate, Standing::OffChain | Standing::Unknown) if waited && past > PAST => {
-                Some(Step::GiveUp)
-            }
+            // Another block is there instead of it. Nothing was credited, and should it win yet, it will be.
+            (State::Candidate, Standing::OffChain) if past > 0 => Some(Step::GiveUp),
+            (State::Candidate, Standing::Unknown) if waited && past > PAST => Some(Step::GiveUp),
             (State::Orphaned, Standing::OffChain | Standing::Unknown) if past > i64::from(SETTLED) => {
                 Some(Step::Forget)
             }

@@ -37,7 +37,8 @@ fn steps() {
         check(Candidate, solo, false, Unknown, 1_007, false, None);
         check(Candidate, solo, false, Unknown, 1_006, true, None);
         check(Candidate, solo, false, Unknown, 1_007, true, Some(Step::GiveUp));
-        check(Candidate, solo, false, OffChain, 1_007, true, Some(Step::GiveUp));
+        check(Candidate, solo, false, OffChain, 1_001, false, Some(Step::GiveUp));
+        check(Candidate, solo, false, OffChain, 1_000, true, None);
         check(Candidate, solo, false, OffChain, 900, true, None);
 
         check(Immature, solo, false, OnChain(1), 1_001, true, None);
