@@ -156,6 +156,17 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
     // And the one that all of these were made from is good.
     let config = directory.path().join("sluice.toml");
     fs::write(&config, &text).unwrap();
-    let checked = sluice(directory.path()).args(["check", "--config", "sluice.toml"]).output().unwrap();
+    let check = |key: &str, value: &str| {
+        let mut command = sluice(directory.path());
+        command.args(["check", "--config", "sluice.toml"]).env(key, value).output().unwrap()
+    };
+    let checked = check("SLUICE__POOL__FEE_PERCENT", "2.5");
     assert!(checked.status.success(), "sluice check: {checked:?}");
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("25000 ppm"),
+        "the environment counts: {checked:?}"
+    );
+    let checked = check("SLUICE__VARDIFF__MINIMUM", "1");
+    assert_eq!(checked.status.code(), Some(USAGE), "an unknown key in the environment: {checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("SLUICE__VARDIFF__MINIMUM"), "{checked:?}");
 }
