@@ -80,7 +80,7 @@ impl Default for Limits {
             per_network: 12_000,
             line_before_authorize: 4 * 1024,
             line: 16 * 1024,
-            workers: 4_096,
+            workers: 1_024,
             submits_per_second: 1_000,
             points: 100,
             offences: 10,

@@ -20,6 +20,8 @@ use crate::{Closed, board::Posting};
 
 /// The window of every hashrate shown, in milliseconds.
 pub const WINDOW_MS: u64 = 10 * 60_000;
+/// Most workers that a shard shows.
+const MOST_WORKERS: usize = 200_000;
 const BUCKETS: usize = 20;
 const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 
@@ -184,8 +186,12 @@ pub(crate) struct Tally {
 pub(crate) struct Tallies(HashMap<WorkerId, Rc<Tally>>);
 
 impl Tallies {
-    /// The tally of `worker`, who was seen just now.
+    /// The tally of `worker`, who was seen just now. With more than [`MOST_WORKERS`] the newcomer gets one that is shown
+    /// nowhere: its shares count all the same.
     pub fn of(&mut self, worker: &Arc<Worker>, now_ms: u64) -> Rc<Tally> {
+        if self.0.len() >= MOST_WORKERS && !self.0.contains_key(&worker.id()) {
+            return Rc::new(Tally::new(worker.clone(), now_ms));
+        }
         let tally = self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms)));
         tally.seen_ms.set(now_ms);
         tally.clone()
