@@ -136,11 +136,12 @@ pub(crate) async fn answer<T>(question: impl Future<Output = Result<T, LedgerErr
     match timeout(PATIENCE, question).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the ledger refused a question");
+            // The ledger itself says once when its database goes away.
+            tracing::debug!(%error, "the ledger refused a question");
             Err(Fault::Ledger)
         }
         Err(_) => {
-            tracing::warn!(after = ?PATIENCE, "the ledger did not answer in time");
+            tracing::debug!(after = ?PATIENCE, "the ledger did not answer in time");
             Err(Fault::Ledger)
         }
     }

@@ -127,7 +127,7 @@ pub(crate) fn merge(
     }
     snapshot.workers = workers.into_values().collect();
     snapshot.workers.sort_by(|a, b| (&a.address, &a.name).cmp(&(&b.address, &b.name)));
-    snapshot.hashrate = snapshot.workers.iter().map(|worker| worker.hashrate).sum();
+    snapshot.hashrate = snapshot.workers.iter().fold(0.0, |sum, worker| sum + worker.hashrate);
     snapshot.closed = closed.counts();
     snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
     snapshot

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use ledger::{Scheme, Terms};
 use pool::{Limits, VardiffConfig};
 use share::Difficulty;
-use template::{Auth, RpcConfig};
+use template::{Auth, Rpc, RpcConfig};
 
 use crate::failure::Failure;
 
@@ -170,7 +170,9 @@ fn node(index: usize, node: &file::Node, network: Network) -> Result<RpcConfig, 
     if node.ipc.is_some() || node.zmq_hashblock.is_some() {
         tracing::warn!(node = %node.rpc, "ipc and zmq_hashblock are not used yet: long polling is");
     }
-    Ok(RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network })
+    let config = RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network };
+    Rpc::new(config.clone()).map_err(|error| format!("{at}: rpc = \"{}\": {error}", node.rpc))?;
+    Ok(config)
 }
 
 fn scheme(name: &str, factor: u32) -> Result<Scheme, String> {
@@ -198,8 +200,11 @@ fn fee_ppm(percent: f64) -> Result<u32, String> {
 }
 
 fn address(text: &str, network: Network) -> Result<Address, String> {
-    let parsed = Address::from_str(text)
-        .map_err(|error| format!("pool.address = \"{text}\" is no address: {error}"))?;
+    let parsed = Address::from_str(text).map_err(|_| {
+        format!(
+            "pool.address = \"{text}\" is no Bitcoin address (is a character wrong?): give one of {network}"
+        )
+    })?;
     parsed.require_network(network).map_err(|_| {
         format!("pool.address = \"{text}\" is not of the network {network}: give one of that network")
     })
@@ -239,6 +244,10 @@ fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
     if config.min > config.max {
         return Err(format!("vardiff.min = {} is above vardiff.max = {}: swap them", file.min, file.max));
     }
+    if config.start < config.min || config.start > config.max {
+        let VardiffConfig { start, min, max, .. } = config;
+        tracing::warn!(%start, %min, %max, "vardiff.start is outside of min and max: the nearer of them is used");
+    }
     Ok(config)
 }
 
@@ -262,7 +271,10 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
         resume: seconds(file.resume, usual.resume),
     };
     if limits.line < limits.line_before_authorize {
-        return Err("limits.line is below limits.line_before_authorize: swap them".into());
+        let (line, before) = (limits.line, limits.line_before_authorize);
+        return Err(format!(
+            "limits.line = {line} is below limits.line_before_authorize = {before}: raise it"
+        ));
     }
     if limits.line_before_authorize < 512 {
         return Err("limits.line_before_authorize: miners need lines of 512 bytes at least".into());
@@ -292,10 +304,12 @@ pub fn this_machine() -> Vec<IpNet> {
 }
 
 fn ledger_url(url: String) -> Result<String, String> {
-    if ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+    let is_file =
+        url.strip_prefix("sqlite://").is_some_and(|file| !file.is_empty() && !file.contains(":memory:"));
+    if is_file || ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Ok(url);
     }
-    Err("ledger.url must begin with sqlite:// or postgres://".into())
+    Err("ledger.url must be sqlite:// with a file, or postgres://".into())
 }
 
 fn beside(spool: &Path) -> PathBuf {

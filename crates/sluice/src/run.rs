@@ -93,7 +93,8 @@ impl Running {
     pub async fn start(config: &Config, nodes: Vec<Arc<dyn Node>>) -> Result<Self, Failure> {
         let listeners = config.v1.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let site = bind(&config.api)?;
-        let spool = Spool::open(&config.spool, SpoolConfig::default()).map_err(Failure::unavailable)?;
+        let spool = Spool::open(&config.spool, SpoolConfig::default())
+            .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
         let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
             .await
             .map_err(Failure::unavailable)?;

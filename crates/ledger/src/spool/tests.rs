@@ -224,6 +224,22 @@ fn damage_costs_only_the_slots_that_it_hit() {
 }
 
 #[test]
+fn only_a_process_that_is_gone_leaves_a_torn_end() {
+    // What this process has committed was whole: if its end is no record any more, that is damage.
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    (0..3).for_each(|number| writer.share(&share(&worker("a"), number)));
+    writer.commit().unwrap();
+    drop(writer);
+    let path = files(dir.path(), "segment").pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[3 * 64 + 9] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(all(&spool), ["0", "1", "unreadable 64"]);
+}
+
+#[test]
 fn a_segment_of_another_spool_is_not_counted() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let a = worker("a");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledger::{BlockStatus, Ledger, Scheme, Settings, Worker};
 
 use crate::rig::{
-    Rig, Running, Shard, Tree, balance, hash, miner, newest, quick, until, until_block, worker,
+    Rig, Running, Shard, Tree, balance, execute, hash, miner, newest, quick, until, until_block, worker,
 };
 
 use BlockStatus::{Candidate, Immature, Mature, Orphaned};
@@ -363,5 +363,48 @@ pub async fn an_unknown_standing_moves_nothing(rig: Rig) {
     let block = newest(ledger).await.unwrap();
     assert_eq!((block.status, block.confirmations), (Immature, Some(7)));
     assert_eq!(balance(ledger, 1).await, (990_000, 0, 0));
+    running.stop().await;
+}
+
+/// W10.
+pub async fn one_poisoned_block_holds_up_no_other(rig: Rig) {
+    let chain = Tree::new();
+    chain.grow(hash(0), hash(1), 1);
+    chain.grow(hash(1), hash(2), 1);
+    let spool = rig.spool();
+    let ledger = rig.open(&spool, PPLNS).await;
+    let mut raw = rig.raw().await;
+    let refuse = if rig.is_postgres() {
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF NEW.idem_key LIKE 'reward:0101%' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER poison BEFORE INSERT ON txn FOR EACH ROW EXECUTE FUNCTION poison()"
+    } else {
+        "CREATE TRIGGER poison BEFORE INSERT ON txn WHEN NEW.idem_key LIKE 'reward:0101%' \
+         BEGIN SELECT RAISE(ABORT, 'poison'); END"
+    };
+    execute(&mut raw, refuse).await.unwrap();
+    let running = Running::start(ledger, &chain);
+    let ledger = &running.ledger;
+    let mut shard = Shard::new(&spool, 0);
+    for number in [1, 2] {
+        shard.share(&worker(1, "a"), 100);
+        shard.found(PPLNS, &worker(1, "a"), number, 1_000);
+    }
+    shard.commit();
+    until_block(ledger, Immature, Some(1)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let poisoned = ledger.blocks(1, 1).await.unwrap().pop().unwrap();
+    assert_eq!(
+        (poisoned.hash, poisoned.status),
+        (hash(1), Candidate),
+        "refused whole, as if nothing had been tried"
+    );
+    assert_eq!(balance(ledger, 1).await, (990_000, 0, 0));
+    ledger.verify().await.unwrap();
+    execute(&mut raw, if rig.is_postgres() { "DROP TRIGGER poison ON txn" } else { "DROP TRIGGER poison" })
+        .await
+        .unwrap();
+    until("it is credited after all", async || balance(ledger, 1).await == (1_980_000, 0, 0)).await;
+    ledger.verify().await.unwrap();
     running.stop().await;
 }

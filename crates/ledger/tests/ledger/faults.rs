@@ -202,6 +202,39 @@ async fn postgres_goes_away_and_comes_back() {
     ledger.verify().await.unwrap();
 }
 
+/// The session that writes is lost while the drain has nothing to write, and another process writes before we are back.
+/// What the drain remembers is out of date then, though no write of its own has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_is_a_lost_memory() {
+    let rig = Rig::postgres();
+    let chain = Tree::new();
+    let spool = rig.spool();
+    let running = rig.run(&spool, PPLNS, &chain).await;
+    let ledger = &running.ledger;
+    let mut shard = Shard::new(&spool, 0);
+    let a = worker(1, "a");
+    shard.share(&a, 1);
+    shard.found(PPLNS, &a, 1, 1_000);
+    shard.commit();
+    until("the block is recorded", async || newest(ledger).await.is_some()).await;
+
+    let mut raw = rig.raw().await;
+    let lose = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                WHERE datname = current_database() AND application_name = 'sluice ledger'";
+    execute(&mut raw, lose).await.unwrap();
+    execute(&mut raw, "UPDATE worker SET accepted_shares = 500; UPDATE tally SET accepted_shares = 500")
+        .await
+        .unwrap();
+    chain.grow(hash(0), hash(1), 1);
+    until_block(ledger, BlockStatus::Immature, Some(1)).await; // written over a new session
+
+    shard.share(&a, 1);
+    shard.commit();
+    until("the share counts", async || ledger.totals().await.unwrap().accepted_shares != 500).await;
+    assert_eq!(ledger.totals().await.unwrap().accepted_shares, 501);
+    running.stop().await;
+}
+
 /// Stopped while the database is away: what is in the spool is drained by the next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_without_a_database_loses_nothing() {

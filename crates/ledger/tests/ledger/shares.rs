@@ -102,6 +102,23 @@ pub async fn slots_close_by_time(rig: Rig) {
     ledger.verify().await.unwrap();
 }
 
+pub async fn slots_close_though_the_clock_is_put_back(rig: Rig) {
+    let spool = rig.spool();
+    let settings = Settings { slot: Duration::from_millis(500), ..quick() };
+    let running = Running::start(rig.open_with(&spool, PPLNS, settings).await.unwrap(), &Tree::new());
+    let mut shard = Shard::new(&spool, 0);
+    let ledger = &running.ledger;
+    for number in 1..=3 {
+        shard.share(&worker(1, "a"), 1);
+        shard.commit();
+        until("the share counts", async || ledger.totals().await.unwrap().accepted_shares == number).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        shard.time_ms -= 86_400_000;
+    }
+    assert_eq!(rig.number("SELECT COUNT(*) FROM slot").await, 3);
+    running.stop().await.verify().await.unwrap();
+}
+
 pub async fn poisoned_records_are_set_aside(rig: Rig) {
     let a = worker(1, "a");
     let spool = rig.spool();

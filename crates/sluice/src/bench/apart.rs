@@ -1,6 +1,6 @@
 //! The chain on threads of its own, whose work is not counted as the pool's: a node would be another process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sandbox::{Chain, ChainConfig, grind::Header};
@@ -26,16 +26,11 @@ pub struct Apart {
 }
 
 impl Apart {
-    /// A new chain. Its threads end with the runtime that is returned, which must not be dropped in async code.
-    pub fn start() -> Result<(Arc<Self>, Runtime), Failure> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name(THREAD)
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
+    /// A new chain, which works as long as its threads are kept.
+    pub fn start() -> Result<(Arc<Self>, Threads), Failure> {
+        let threads = Threads::start(THREAD, 1)?;
         let chain = Chain::new(config());
-        Ok((Arc::new(Self { chain, threads: runtime.handle().clone() }), runtime))
+        Ok((Arc::new(Self { chain, threads: threads.handle() }), threads))
     }
 
     /// A block that is found, but not handed in yet: handing it in is the moment that is measured.
@@ -66,13 +61,42 @@ impl Apart {
     }
 }
 
+/// A runtime beside the one that we run on. Dropped, it ends what runs on it without waiting.
+pub struct Threads(Option<Runtime>, Handle);
+
+impl Threads {
+    /// So many threads of this name.
+    pub fn start(name: &str, count: usize) -> Result<Self, Failure> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(count).thread_name(name).enable_all().build();
+        let runtime =
+            runtime.map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
+        let handle = runtime.handle().clone();
+        Ok(Self(Some(runtime), handle))
+    }
+
+    /// To run something on them.
+    pub fn handle(&self) -> Handle {
+        self.1.clone()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting, which a runtime does by itself, is not allowed in async code.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Blocks come when they are asked for, and templates change only with them.
 fn config() -> ChainConfig {
     ChainConfig {
         start_difficulty: DIFFICULTY,
         retarget: false,
         transactions: TRANSACTIONS,
-        template_interval: std::time::Duration::from_secs(3600),
+        template_interval: Duration::from_secs(3600),
         ..ChainConfig::default()
     }
 }

@@ -17,10 +17,8 @@ pub struct Lines {
 impl Lines {
     /// From a template like those that the pool gets.
     pub async fn new() -> Result<Self, Failure> {
-        let (node, threads) = Apart::start()?;
-        let template = node.template(None).await.map_err(Failure::unavailable);
-        threads.shutdown_background();
-        let template = template?;
+        let (node, _threads) = Apart::start()?;
+        let template = node.template(None).await.map_err(Failure::unavailable)?;
         // A payment to a witness key hash, as the pool's own.
         let output = Output { script: vec![0; 22], sats: template.coinbase_value };
         let size = EXTRANONCE1 + EXTRANONCE2;

@@ -12,12 +12,11 @@ use std::{
 use sandbox::floor;
 use template::{Node as _, Submitted};
 use tokio::{
-    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
-use super::apart::Apart;
+use super::apart::{Apart, Threads};
 use crate::{config::Config, failure::Failure, run::Running};
 
 /// What the pool's coinbases say.
@@ -41,28 +40,28 @@ pub async fn floor(listen: SocketAddr) -> Result<(), Failure> {
     let (mut orders, _interrupt) = orders()?;
     let Some(first) = orders.recv().await else { return Ok(()) };
     let (job, jobs) = watch::channel(whole(first));
-    let threads = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
-    let threads = threads.map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
+    let threads = Threads::start("floor", THREADS)?;
     let cannot = |error| Failure::unavailable(format!("cannot listen on {listen}: {error}"));
     let listener = std::net::TcpListener::bind(listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
-    let guard = threads.enter();
-    let listener = tokio::net::TcpListener::from_std(listener);
-    drop(guard);
-    threads.spawn(floor::serve(listener.map_err(cannot)?, jobs));
+    threads.handle().spawn(async move {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => floor::serve(listener, jobs).await,
+            Err(error) => tracing::error!(%error, "cannot serve"),
+        }
+    });
     println!("{LISTENING}{address}");
     while let Some(line) = orders.recv().await {
         job.send_replace(whole(line));
     }
-    threads.shutdown_background();
     Ok(())
 }
 
 /// The pool as `sluice run` runs it, with ledger and spool in `dir`, on a chain of its own.
 pub async fn pool(dir: &Path) -> Result<(), Failure> {
     let (mut orders, _interrupt) = orders()?;
-    let (node, threads) = Apart::start()?;
+    let (node, _threads) = Apart::start()?;
     let config = Config::load(&write_config(dir)?, std::iter::empty())?;
     let running = Running::start(&config, vec![node.clone()]).await?;
     if let Some(address) = running.v1.first() {
@@ -84,7 +83,6 @@ pub async fn pool(dir: &Path) -> Result<(), Failure> {
         }
     }
     running.stop().await;
-    threads.shutdown_background();
     Ok(())
 }
 

@@ -41,10 +41,13 @@ fn what_is_wrong_is_said_with_its_place() {
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"3333\"]", "stratum.v1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = []", "stratum.v1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
-    check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// or postgres://");
+    check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// with a file, or postgres://");
     check("\n[ledger]", "\n[limits]\nline = 100\n[ledger]", "limits.line");
     check("\n[ledger]", "\n[limits]\ntrusted = [\"here\"]\n[ledger]", "limits.trusted");
     check("\n[ledger]", "\n[limits]\nper_address = 0\n[ledger]", "at least 1");
+    check("url = \"sqlite://sluice.db\"", "url = \"sqlite::memory:\"", "sqlite:// with a file");
+    check("http://127.0.0.1:38332", "http://127.0.0.1:99999", "node 1: rpc = ");
+    check("kxpjzsx", "kxpjzsy", "no Bitcoin address");
     check("[api]", "[api", "line ");
 }
 
