@@ -76,9 +76,9 @@ fn the_page_shows_what_the_journal_has_and_names_stay_names() {
     let account = wait_for("the ledger to have every share and block", Duration::from_secs(20), || {
         let account = pool.try_api(&path).ok()?;
         let (all, blocks) = (pool.api("/api/v1/pool"), pool.blocks());
-        eprintln!("{accepted} {rejected} {of_all} {account} {all} {blocks:?}");
-        let settled = blocks.iter().all(|block| ["immature", "orphaned"].contains(&block.status.as_str()));
-        let complete = settled && blocks.len() >= 3 && all["accepted_shares"].as_u64()? == of_all;
+        // One that lost a race at the tip may be a candidate for as long as nobody mines.
+        let standing = blocks.iter().filter(|block| block.status == "immature").count() as u64;
+        let complete = standing == node.height() && all["accepted_shares"].as_u64()? == of_all;
         let counts = [&account["accepted_shares"], &account["rejected_shares"]].map(Value::as_u64);
         (complete && counts == [Some(accepted), Some(rejected)]).then_some(account)
     });

@@ -85,7 +85,7 @@ fn twenty_blocks_of_signet_and_every_one_pays_as_the_ledger_says() {
     let house = address(Chain::Signet, 1);
     let mut pool = Pool::start(&node, &house, |setup| {
         // Difficulty moves while they mine, and always stays below the network's.
-        (setup.difficulty, setup.shares_per_minute) = ((0.0001, 0.0008), 240.0);
+        (setup.difficulty, setup.shares_per_minute) = ((0.000_02, 0.0008), 240.0);
     });
     let users =
         [format!("{}.cpuminer", address(Chain::Signet, 2)), format!("{}.bitaxe", address(Chain::Signet, 3))];
@@ -99,7 +99,9 @@ fn twenty_blocks_of_signet_and_every_one_pays_as_the_ledger_says() {
     assert!(chain.keys().all(|hash| sent.contains(hash)), "every block of the chain came from these miners");
 
     check_shares(&pool, &miners.iter().map(|(user, _)| *user).zip(tallies.clone()).collect());
-    // cpuminer's idea of a job's difficulty is the pool's, so the ledger has its work to the last digits of a float.
+    // cpuminer's idea of a job's difficulty is the pool's, so the ledger has its work to the last digits of a float,
+    // although the difficulty moved and shares of earlier jobs came after it had.
+    assert!(tallies[0].retargets > 1 && tallies[0].late > 0, "{:?}", tallies[0]);
     let account = pool.api(&format!("/api/v1/miners/{}", address(Chain::Signet, 2)));
     let work: f64 =
         account["work"].as_str().unwrap_or_else(|| panic!("no work in {account}")).parse().unwrap();
@@ -115,7 +117,7 @@ fn twenty_blocks_of_signet_and_every_one_pays_as_the_ledger_says() {
     let mut rewards = 0;
     for block in &blocks {
         let Some(&height) = chain.get(&block.hash) else {
-            assert_eq!(block.status, "orphaned", "{block:?}");
+            assert!(block.status == "orphaned" || block.status == "candidate", "{block:?}");
             continue;
         };
         assert_eq!(block.height, height);

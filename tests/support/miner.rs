@@ -72,7 +72,11 @@ pub struct Miner {
     pub window: usize,
     /// The least time from one submit to the next.
     pub pace: Duration,
+    /// How long the miner goes on with the work that it has after other work on the same block has come, as machines
+    /// with a queue do.
+    pub reluctance: Duration,
     next_submit: Instant,
+    next_work: Option<(Instant, Work)>,
 }
 
 /// How long the pool may take for a reply.
@@ -107,7 +111,9 @@ impl Miner {
             tally: Tally::default(),
             window: 4,
             pace: Duration::ZERO,
+            reluctance: Duration::ZERO,
             next_submit: Instant::now(),
+            next_work: None,
         };
         miner.set_up()?;
         while miner.work.is_none() {
@@ -160,8 +166,12 @@ impl Miner {
             }
             return Ok(());
         }
+        if self.next_work.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+            self.work = self.next_work.take().map(|(_, work)| work);
+        }
         let Some(work) = &mut self.work else { return Ok(()) };
         if let Some(share) = work.grind(40_000) {
+            self.tally.late += u64::from(self.next_work.is_some());
             self.submit(share)?;
             // What was missed is made up for, but not more than a second of it.
             let earliest = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or(self.next_submit);
@@ -218,6 +228,7 @@ impl Miner {
             Some("mining.set_difficulty") => {
                 let difficulty = params.first().and_then(Value::as_f64).filter(|d| *d > 0.0);
                 self.difficulty = difficulty.ok_or_else(|| protocol(&format!("difficulty: {message}")))?;
+                self.tally.retargets += 1;
                 if let (Manner::Bitaxe, Some(work)) = (self.manner, &mut self.work) {
                     work.set_difficulty(self.difficulty);
                 }
@@ -233,7 +244,12 @@ impl Miner {
                 }
                 work.version_mask = self.version_mask;
                 self.tally.jobs += 1;
-                self.work = Some(work);
+                match &self.work {
+                    Some(now) if now.builds_on() == work.builds_on() && !self.reluctance.is_zero() => {
+                        self.next_work = Some((Instant::now() + self.reluctance, work));
+                    }
+                    _ => (self.work, self.next_work) = (Some(work), None),
+                }
             }
             Some("mining.set_version_mask") if self.version_mask != 0 => (),
             _ => return Err(protocol(&format!("not asked for: {message}"))),

@@ -215,11 +215,18 @@ async fn long_poll(shared: Arc<Shared>, at: usize) {
     // The id that was waited upon in vain. A node does not notice that we have left: it keeps a thread busy for each
     // wait until something happens. To wait again for the same thing would use up its threads.
     let mut spent = None;
+    // The first id. As long as it is the only one, nothing has happened on this node since we came: on a quiet chain a
+    // wait may never end, and each pool that is killed while it waits leaves a thread of the node behind for ever.
+    let mut first = None;
     loop {
         let Some(id) = shared.leadership().long_poll(at).filter(|id| spent.as_ref() != Some(id)) else {
             post.given.notified().await;
             continue;
         };
+        if first.get_or_insert_with(|| id.clone()) == &id {
+            post.given.notified().await;
+            continue;
+        }
         let asked = Instant::now();
         match post.node.template(Some(&id)).await {
             Ok(template) => {

@@ -21,6 +21,10 @@ pub struct Tally {
     pub blocks: Vec<String>,
     /// How many jobs came.
     pub jobs: u64,
+    /// How many difficulties came.
+    pub retargets: u64,
+    /// Shares of a job that another one on the same block had come after.
+    pub late: u64,
 }
 
 impl Tally {
