@@ -78,6 +78,15 @@ fn check_shares(pool: &Pool, users: &BTreeMap<&str, Tally>) {
     }
 }
 
+/// cpuminer's idea of a job's difficulty is the pool's, so the ledger has its work to the last digits of a float.
+fn check_work(pool: &Pool, address: &str, tally: &Tally) {
+    let account = pool.api(&format!("/api/v1/miners/{address}"));
+    let work: f64 =
+        account["work"].as_str().unwrap_or_else(|| panic!("no work in {account}")).parse().unwrap();
+    let expected = tally.difficulty * HASHES;
+    assert!((work / expected - 1.0).abs() < 1e-4, "work {work}, expected {expected}");
+}
+
 #[test]
 fn twenty_blocks_of_signet_and_every_one_pays_as_the_ledger_says() {
     let _processor = Processor::take();
@@ -85,7 +94,7 @@ fn twenty_blocks_of_signet_and_every_one_pays_as_the_ledger_says() {
     let house = address(Chain::Signet, 1);
     let mut pool = Pool::start(&node, &house, |setup| {
         // Difficulty moves while they mine, and always stays below the network's.
-        (setup.difficulty, setup.shares_per_minute) = ((0.000_02, 0.0008), 240.0);
+        (setup.difficulty, setup.shares_per_minute) = ((0.0001, 0.0008), 240.0);
     });
     let users =
         [format!("{}.cpuminer", address(Chain::Signet, 2)), format!("{}.bitaxe", address(Chain::Signet, 3))];
@@ -179,6 +188,37 @@ fn solo_pays_the_finder_in_the_coinbase_less_the_fee() {
         let [fee, reward] = [block.fee_msat, block.reward_msat - block.fee_msat].map(|msat| msat / 1000);
         assert_eq!(pays, [(house.clone(), fee), (finder.to_owned(), reward)], "{block:?}");
     }
+    assert!(pool.terminate().success());
+    Books::open(&pool.setup.ledger_url).audit();
+}
+
+#[test]
+fn a_share_counts_at_the_difficulty_of_its_job_while_difficulty_moves() {
+    let _processor = Processor::take();
+    let node = Node::start(Chain::Signet, Login::Cookie);
+    let mut pool = Pool::start(&node, &address(Chain::Signet, 1), |setup| {
+        (setup.difficulty, setup.shares_per_minute) = ((1e-6, 1e-3), 60.0);
+    });
+    let user = format!("{}.moving", address(Chain::Signet, 2));
+    let mut miner = Miner::connect(pool.setup.stratum_port, &user, Manner::Cpuminer).unwrap();
+    // Some hundred shares a second where one is wanted: up it goes, and what comes of the job before still counts.
+    miner.hashrate = Some(1e6);
+    miner.reluctance = Duration::from_millis(300);
+    let start = Instant::now();
+    let soon = |start: Instant| start.elapsed() < Duration::from_secs(60);
+    miner.mine(|tally| (tally.retargets < 2 || tally.late < 20) && soon(start)).unwrap();
+    assert!(miner.tally.retargets >= 2 && miner.tally.late >= 20, "up: {:?}", miner.tally);
+    // And a fiftieth of that: down it goes.
+    miner.hashrate = Some(2e4);
+    let (start, before) = (Instant::now(), miner.tally.retargets);
+    miner.mine(|tally| tally.retargets == before && soon(start)).unwrap();
+    assert!(miner.tally.retargets > before, "down: {:?}", miner.tally);
+    miner.hashrate = Some(1e6);
+    let from = miner.tally.acknowledged;
+    miner.mine(|tally| tally.acknowledged < from + 20).unwrap();
+    miner.tally.must_be_clean();
+    check_shares(&pool, &BTreeMap::from([(user.as_str(), miner.tally.clone())]));
+    check_work(&pool, &address(Chain::Signet, 2), &miner.tally);
     assert!(pool.terminate().success());
     Books::open(&pool.setup.ledger_url).audit();
 }

@@ -75,6 +75,9 @@ pub struct Miner {
     /// How long the miner goes on with the work that it has after other work on the same block has come, as machines
     /// with a queue do.
     pub reluctance: Duration,
+    /// The most hashes a second.
+    pub hashrate: Option<f64>,
+    hashed: Instant,
     next_submit: Instant,
     next_work: Option<(Instant, Work)>,
 }
@@ -112,6 +115,8 @@ impl Miner {
             window: 4,
             pace: Duration::ZERO,
             reluctance: Duration::ZERO,
+            hashrate: None,
+            hashed: Instant::now(),
             next_submit: Instant::now(),
             next_work: None,
         };
@@ -157,7 +162,7 @@ impl Miner {
         while let Some(message) = self.message(Duration::ZERO)? {
             self.handle(&message)?;
         }
-        let wait = self.next_submit.saturating_duration_since(Instant::now());
+        let wait = self.next_submit.max(self.hashed).saturating_duration_since(Instant::now());
         if self.unanswered.len() >= self.window || !wait.is_zero() {
             let limit = Duration::from_millis(20);
             let limit = if wait.is_zero() { limit } else { limit.min(wait) };
@@ -170,7 +175,13 @@ impl Miner {
             self.work = self.next_work.take().map(|(_, work)| work);
         }
         let Some(work) = &mut self.work else { return Ok(()) };
-        if let Some(share) = work.grind(40_000) {
+        let begun = Instant::now();
+        let (hashes, share) = work.grind(40_000);
+        if let Some(hashrate) = self.hashrate {
+            // What these hashes should have taken, but not to make up for times of rest.
+            self.hashed = self.hashed.max(begun) + Duration::from_secs_f64(f64::from(hashes) / hashrate);
+        }
+        if let Some(share) = share {
             self.tally.late += u64::from(self.next_work.is_some());
             self.submit(share)?;
             // What was missed is made up for, but not more than a second of it.

@@ -217,24 +217,22 @@ impl Connection {
             }
             spool.share(&credit.record);
         }
-        for solution in &self.out.solved {
-            if let Some(tally) = self.tallies.iter().find(|tally| tally.worker.id() == solution.found.worker)
-            {
+        // The block's file first, then its record, then the nodes, and the reply last: killed anywhere in between, it is
+        // sent at the next start.
+        let mut kept = Vec::new();
+        for solution in self.out.solved.drain(..) {
+            let found = solution.found;
+            if let Some(tally) = self.tallies.iter().find(|tally| tally.worker.id() == found.worker) {
                 spool.worker(&tally.worker);
             }
-            spool.found(&solution.found);
+            spool.found(&found);
+            let solved = Solved { hash: found.hash, height: found.height, block: solution.block };
+            kept.push(self.shard.submitter.keep(solved));
         }
         drop(spool);
         let stored = self.shard.commit();
         // Whether or not it could be noted: a block goes to the nodes.
-        for solution in self.out.solved.drain(..) {
-            let found = &solution.found;
-            self.shard.submitter.submit(Solved {
-                hash: found.hash,
-                height: found.height,
-                block: solution.block,
-            });
-        }
+        kept.into_iter().for_each(|kept| self.shard.submitter.send(kept));
         stored || self.out.credits.is_empty()
     }
 

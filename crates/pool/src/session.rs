@@ -61,8 +61,13 @@ pub struct Solution {
 }
 
 impl Outcome {
-    /// Empties it, keeping its buffers.
+    /// Empties it, keeping small buffers: most connections are idle most of the time, and a notify is large.
     pub fn clear(&mut self) {
+        /// The replies to a few submits.
+        const KEPT: usize = 512;
+        if self.reply.capacity() > KEPT {
+            self.reply = Vec::new();
+        }
         self.solved.clear();
         self.authorized.clear();
         self.credits.clear();

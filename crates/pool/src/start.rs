@@ -172,6 +172,9 @@ async fn accept(
     }
 }
 
+/// What the kernel may hold for a peer that does not read, in bytes: a few dozen jobs. By itself it would take megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// Answers go out at once, and who vanished without a word is noticed within two minutes (F-40).
 fn prepare(socket: tokio::net::TcpStream) -> io::Result<TcpStream> {
     let socket = socket.into_std()?;
@@ -179,6 +182,7 @@ fn prepare(socket: tokio::net::TcpStream) -> io::Result<TcpStream> {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(45)).with_interval(Duration::from_secs(15));
     options.set_tcp_nodelay(true)?;
+    options.set_send_buffer_size(SEND_BUFFER)?;
     options.set_tcp_keepalive(&keepalive.with_retries(4))?;
     options.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
     Ok(socket)

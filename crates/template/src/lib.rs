@@ -26,5 +26,5 @@ pub use coinbase::{CoinbaseError, Output, coinbase};
 pub use node::rpc::{Auth, Rpc, RpcConfig};
 pub use node::{Depth, Node, NodeError, Submitted, Tip};
 pub use source::{NodeStatus, Source, SourceConfig};
-pub use submit::{Fate, Outcome, Solved, SubmitError, Submitter};
+pub use submit::{Fate, Kept, Outcome, Solved, SubmitError, Submitter};
 pub use template::Template;

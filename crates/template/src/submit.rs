@@ -34,6 +34,10 @@ pub struct Solved {
     pub block: Vec<u8>,
 }
 
+/// A block whose file is written, to be sent; nothing if it was taken before.
+#[must_use = "a block that is not sent now is sent at the next start only"]
+pub struct Kept(Option<Solved>);
+
 /// What became of a block, as the nodes' chains say. Said once per block handed in, or found on disk at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -128,16 +132,37 @@ impl Submitter {
         }));
         for solved in left {
             tracing::warn!(hash = %shown(&solved.hash), height = solved.height, "a block left on disk is sent again");
-            submitter.take(solved, true);
+            submitter.send(submitter.keep(solved));
         }
         Ok(submitter)
     }
 
-    /// Takes a block and returns at once. It goes to every node in parallel and to disk, where it stays until a
-    /// node has it in its best chain or all have called it invalid; meanwhile nodes that fail are tried again. What
-    /// came of it is logged, and told by [`Self::outcomes`].
+    /// Takes a block: [`Self::keep`] and [`Self::send`].
     pub fn submit(&self, solved: Solved) {
-        self.take(solved, false);
+        self.send(self.keep(solved));
+    }
+
+    /// Writes a block to its file, a matter of a millisecond or two, and returns: from here on it survives the end of
+    /// this process, and is sent at the next start if not before. A disk that refuses is an alarm and no obstacle.
+    pub fn keep(&self, solved: Solved) -> Kept {
+        if !self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(solved.hash) {
+            tracing::debug!(hash = %shown(&solved.hash), "block handed in again");
+            return Kept(None);
+        }
+        if let Err(error) = keep::write(&self.0.dir, &solved.hash, &solved.block) {
+            let hash = shown(&solved.hash);
+            tracing::error!(hash, %error, what = "write", "the file of a found block: is the disk full?");
+        }
+        Kept(Some(solved))
+    }
+
+    /// Sends a block to every node in parallel and returns at once. Its file stays until a node has it in its best
+    /// chain or all have called it invalid; meanwhile nodes that fail are tried again. What came of it is logged, and
+    /// told by [`Self::outcomes`].
+    pub fn send(&self, kept: Kept) {
+        if let Some(solved) = kept.0 {
+            self.follow(solved);
+        }
     }
 
     /// What becomes of blocks from here on.
@@ -151,13 +176,9 @@ impl Submitter {
         timeout(within, under_way.wait_for(|&count| count == 0)).await.is_ok()
     }
 
-    fn take(&self, solved: Solved, kept: bool) {
-        if !self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(solved.hash) {
-            tracing::debug!(hash = %shown(&solved.hash), "block handed in again");
-            return;
-        }
+    fn follow(&self, solved: Solved) {
         let way = UnderWay::new(self.0.clone());
-        self.0.runtime.spawn(async move { follow(&way.0, solved, kept).await });
+        self.0.runtime.spawn(async move { follow(&way.0, solved).await });
     }
 }
 
@@ -194,7 +215,7 @@ impl Drop for UnderWay {
 }
 
 /// One block, from the miner to its fate.
-async fn follow(shared: &Arc<Shared>, solved: Solved, kept: bool) {
+async fn follow(shared: &Arc<Shared>, solved: Solved) {
     let Solved { hash, height, block } = solved;
     let (block, text) = (Bytes::from(block), shown(&hash));
     tracing::info!(hash = %text, height, bytes = block.len(), "block found");
@@ -207,10 +228,8 @@ async fn follow(shared: &Arc<Shared>, solved: Solved, kept: bool) {
             (node.name().to_owned(), delivery)
         });
     }
-    if !kept {
-        let (dir, block) = (shared.dir.clone(), block.clone());
-        on_disk(&text, "write", move || keep::write(&dir, &hash, &block)).await;
-    }
+    let dir = shared.dir.clone();
+    on_disk(&text, "secure", move || keep::secure(&dir, &hash)).await;
     drop(block);
     let mut verdict = Verdict::default();
     let mut told = false;

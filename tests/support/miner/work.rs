@@ -98,29 +98,26 @@ impl Work {
         (self.difficulty, self.share_below) = (difficulty, top_of_target(difficulty));
     }
 
-    /// Tries `count` nonces; stops at the first share. Goes on where it stopped.
-    pub fn grind(&mut self, count: u32) -> Option<Share> {
-        for _ in 0..count {
-            if self.head.is_none() {
-                self.head = Some(self.build());
-            }
-            let head = self.head.as_ref()?;
+    /// Tries `count` nonces; stops at the first share. Goes on where it stopped. Also tells how many were tried.
+    pub fn grind(&mut self, count: u32) -> (u32, Option<Share>) {
+        let mut head = self.head.take().unwrap_or_else(|| self.build());
+        let (mut tried, mut share) = (0, None);
+        while tried < count && share.is_none() {
             let nonce = self.nonce;
             let mut state = head.midstate.clone();
             state.update(head.tail);
             state.update(nonce.to_le_bytes());
             let hash: [u8; 32] = Sha256::digest(state.finalize()).into();
-            let share = self.judge(&hash, nonce, head.version_bits);
+            share = self.judge(&hash, nonce, head.version_bits);
+            tried += 1;
             self.nonce = nonce.wrapping_add(1);
             if self.nonce == 0 {
                 self.extranonce2 += 1;
-                self.head = None;
-            }
-            if share.is_some() {
-                return share;
+                head = self.build();
             }
         }
-        None
+        self.head = Some(head);
+        (tried, share)
     }
 
     fn judge(&self, hash: &[u8; 32], nonce: u32, version_bits: u32) -> Option<Share> {
@@ -219,7 +216,7 @@ fn a_recorded_share_is_found_again() {
         work.extranonce2 = 0x08c7;
         work.version |= 0x2000;
         work.nonce = 0xed46_0d91 - 3;
-        let share = work.grind(4);
+        let (_, share) = work.grind(4);
         assert_eq!(share.is_some(), found, "{difficulty}");
         if let Some(share) = share {
             assert_eq!(share.hash, "000000000061d52983863e5c424c00d9e0981874fddf6a8493433e73928a3e4e");

@@ -24,13 +24,16 @@ const DAMAGED: &str = "damaged";
 /// How many settled blocks are kept.
 const DONE_KEPT: usize = 100;
 
-/// Writes a block so that it survives a power cut once this has returned.
+/// Writes a block so that it survives the end of this process once this has returned; see [`secure`] for more.
 pub(super) fn write(dir: &Path, hash: &Hash, block: &[u8]) -> io::Result<()> {
     let part = path(dir, hash, PART);
-    let mut file = File::create(&part)?;
-    file.write_all(block)?;
-    file.sync_all()?;
-    fs::rename(part, path(dir, hash, WAITING))?;
+    File::create(&part)?.write_all(block)?;
+    fs::rename(part, path(dir, hash, WAITING))
+}
+
+/// Makes what was written survive a power cut once this has returned.
+pub(super) fn secure(dir: &Path, hash: &Hash) -> io::Result<()> {
+    File::open(path(dir, hash, WAITING))?.sync_all()?;
     sync(dir)
 }
 
