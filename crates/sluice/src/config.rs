@@ -54,6 +54,8 @@ pub struct Config {
     pub blocks: PathBuf,
     /// Where the API and the dashboard are served.
     pub api: SocketAddr,
+    /// What the operator should know, though nothing is wrong.
+    pub notes: Vec<String>,
 }
 
 impl Config {
@@ -93,8 +95,13 @@ impl Config {
             );
         }
         listen("stratum.v2", &file.stratum.v2)?;
+        let mut notes = Vec::new();
         if !file.stratum.v2.is_empty() {
-            tracing::warn!("stratum.v2: Stratum V2 is not served yet; these addresses are not listened on");
+            notes
+                .push("stratum.v2: Stratum V2 is not served yet; these addresses are not listened on".into());
+        }
+        if file.node.iter().any(|node| node.ipc.is_some() || node.zmq_hashblock.is_some()) {
+            notes.push("node: ipc and zmq_hashblock are not used yet; long polling is".into());
         }
         let api = listen("api.listen", std::slice::from_ref(&file.api.listen))?[0];
         if v1.contains(&api) && api.port() != 0 {
@@ -119,6 +126,7 @@ impl Config {
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool)),
             spool,
             api,
+            notes,
         })
     }
 }
@@ -135,7 +143,8 @@ impl fmt::Display for Config {
         let nodes: Vec<&str> = self.nodes.iter().map(|node| node.url.as_str()).collect();
         writeln!(f, "nodes {}", nodes.join(", "))?;
         writeln!(f, "stratum v1 on {v1:?} with {shards} shards, api on {api}")?;
-        write!(f, "spool {}, blocks {}", spool.display(), blocks.display())
+        write!(f, "spool {}, blocks {}", spool.display(), blocks.display())?;
+        self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
@@ -167,9 +176,6 @@ fn node(index: usize, node: &file::Node, network: Network) -> Result<RpcConfig, 
         }
         _ => return Err(format!("{at}: give either cookie, or both rpc_user and rpc_password")),
     };
-    if node.ipc.is_some() || node.zmq_hashblock.is_some() {
-        tracing::warn!(node = %node.rpc, "ipc and zmq_hashblock are not used yet: long polling is");
-    }
     let config = RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network };
     Rpc::new(config.clone()).map_err(|error| format!("{at}: rpc = \"{}\": {error}", node.rpc))?;
     Ok(config)
@@ -233,7 +239,7 @@ fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
     };
     let config = VardiffConfig {
         shares_per_minute: file.shares_per_minute,
-        start: difficulty("start", file.start)?,
+        start: difficulty("start", file.start.unwrap_or(file::Vardiff::START))?,
         min: difficulty("min", file.min)?,
         max: difficulty("max", file.max)?,
     };
@@ -241,12 +247,15 @@ fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
         let rate = file.shares_per_minute;
         return Err(format!("vardiff.shares_per_minute = {rate}: give a number above 0, at most 60000"));
     }
+    let is_outside = config.start < config.min || config.start > config.max;
+    if is_outside && file.start.is_some() && config.min < config.max {
+        let (start, file::Vardiff { min, max, .. }) = (config.start, file);
+        return Err(format!(
+            "vardiff.start = {start} is outside of vardiff.min = {min} and max = {max}: move it in"
+        ));
+    }
     if config.min > config.max {
         return Err(format!("vardiff.min = {} is above vardiff.max = {}: swap them", file.min, file.max));
-    }
-    if config.start < config.min || config.start > config.max {
-        let VardiffConfig { start, min, max, .. } = config;
-        tracing::warn!(%start, %min, %max, "vardiff.start is outside of min and max: the nearer of them is used");
     }
     Ok(config)
 }

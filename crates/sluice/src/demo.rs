@@ -114,6 +114,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         spool: dir.join("spool"),
         blocks: dir.join("blocks"),
         api: options.listen,
+        notes: Vec::new(),
     })
 }
 

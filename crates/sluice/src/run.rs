@@ -27,6 +27,7 @@ const REPEAT: Duration = Duration::from_secs(30);
 pub async fn run(config: Config) -> Result<(), Failure> {
     let nodes = connect(&config).await?;
     let running = Running::start(&config, nodes).await?;
+    config.notes.iter().for_each(|note| tracing::warn!("{note}"));
     tracing::info!(api = %running.api, v1 = ?running.v1, "serving");
     told_to_stop().await?;
     tracing::info!("stopping");

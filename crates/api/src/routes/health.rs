@@ -10,7 +10,7 @@ use crate::figures::{Figures, Shown, now_ms};
 /// The ledger is asked every two seconds; this long without an answer and the database counts as away.
 const LEDGER_SILENT: Duration = Duration::from_secs(15);
 /// Nodes give a fresh template at least every half minute; this old and miners work for nothing.
-const TEMPLATE_STALE_MS: u64 = 120_000;
+const TEMPLATE_STALE_MS: u64 = 30_000;
 
 /// What `/healthz` says. 200 where `status` is `ok`, 503 where it is `failing`, with the reasons.
 #[derive(Debug, PartialEq, Serialize)]
@@ -100,7 +100,7 @@ mod tests {
         check(Some(now_ms), true, &["database"]);
         check(Some(now_ms + 5), true, &["database"]);
         check(Some(now_ms - TEMPLATE_STALE_MS), true, &["database"]);
-        check(Some(now_ms - TEMPLATE_STALE_MS - 1), true, &["database", "120 s old"]);
+        check(Some(now_ms - TEMPLATE_STALE_MS - 1), true, &["database", "30 s old"]);
         check(None, false, &["database", "no node", "spool"]);
     }
 }

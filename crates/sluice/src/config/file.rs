@@ -67,7 +67,8 @@ pub struct Stratum {
 #[serde(deny_unknown_fields, default)]
 pub struct Vardiff {
     pub shares_per_minute: f64,
-    pub start: f64,
+    /// [`Vardiff::START`] if not given, and then held within the bounds.
+    pub start: Option<f64>,
     pub min: f64,
     pub max: f64,
 }
@@ -130,9 +131,14 @@ impl Default for Stratum {
     }
 }
 
+impl Vardiff {
+    /// Where a session starts if the operator does not say.
+    pub const START: f64 = 1024.0;
+}
+
 impl Default for Vardiff {
     fn default() -> Self {
-        Self { shares_per_minute: 10.0, start: 1024.0, min: 0.001, max: 1e12 }
+        Self { shares_per_minute: 10.0, start: None, min: 0.001, max: 1e12 }
     }
 }
 

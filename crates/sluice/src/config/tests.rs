@@ -34,6 +34,7 @@ fn what_is_wrong_is_said_with_its_place() {
     check("scheme = \"pplns\"", "scheme = \"ponzi\"", "choose pplns or solo");
     check("min = 0.001", "min = 1e13", "vardiff.min");
     check("min = 0.001", "min = -1.0", "vardiff.min");
+    check("min = 0.001", "min = 2000.0", "vardiff.start = 1024");
     check("shares_per_minute = 10.0", "shares_per_minute = 0.0", "vardiff.shares_per_minute");
     check("rpc_user = \"sluice\"", "cookie = \"/tmp/.cookie\"\nrpc_user = \"sluice\"", "not both");
     check("rpc_user = \"sluice\"", "", "rpc_user and rpc_password");
