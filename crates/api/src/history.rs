@@ -56,7 +56,7 @@ impl History {
 
     fn record_miners(&mut self, snapshot: &Snapshot) {
         let mut rates: HashMap<&Arc<str>, f64> = HashMap::new();
-        for worker in &snapshot.workers {
+        for worker in snapshot.workers.iter() {
             *rates.entry(&worker.address).or_default() += worker.hashrate;
         }
         for (address, samples) in &mut self.miners {

@@ -1,6 +1,6 @@
 //! Who mines: a payout address and a name that tells one machine from another.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use bitcoin::{Address, Network, address::NetworkUnchecked};
 use sha2::{Digest, Sha256};
@@ -14,9 +14,9 @@ pub struct WorkerId(pub [u8; 16]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     id: WorkerId,
-    address: String,
-    name: String,
-    script: Vec<u8>,
+    address: Arc<str>,
+    name: Arc<str>,
+    script: Box<[u8]>,
 }
 
 /// Why a user name cannot be paid. The texts are meant for the miner.
@@ -63,7 +63,8 @@ impl Worker {
     }
 
     fn new(address: String, name: String, script: Vec<u8>) -> Self {
-        Self { id: WorkerId::of(&format!("{address}.{name}")), address, name, script }
+        let id = WorkerId::of(&format!("{address}.{name}"));
+        Self { id, address: address.into(), name: name.into(), script: script.into() }
     }
 
     /// What stands for this worker in records.
@@ -79,6 +80,11 @@ impl Worker {
     /// The name without the address; may be empty.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Address and name, to keep without a copy.
+    pub fn shared(&self) -> (Arc<str>, Arc<str>) {
+        (self.address.clone(), self.name.clone())
     }
 
     /// The script that pays to the address.

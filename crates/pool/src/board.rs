@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -39,8 +39,13 @@ pub struct Posting {
     pub tip: u64,
     /// The template behind it.
     pub template: Arc<Template>,
+    /// Whether everybody is to have it at once, and not only by and by: there is a new tip, or at last there are
+    /// transactions in the block.
+    pub is_urgent: bool,
     /// When the template was first posted: its time goes on from there.
     since: Instant,
+    /// The work of those whom the pool pays, which most pools' miners all are: read without a lock.
+    pooled: OnceLock<Arc<Work>>,
     classes: Mutex<HashMap<Class, Arc<Work>>>,
 }
 
@@ -105,12 +110,18 @@ impl Board {
             Some(before) => before.tip + 1,
             None => 0,
         };
+        let is_empty = |posting: &Posting| posting.template.transaction_count == 0;
+        let is_urgent = before.is_none_or(|before| {
+            before.tip != tip || (is_empty(before) && template.transaction_count > 0)
+        });
         Posting {
             board: self.clone(),
             id: self.next_id(),
             tip,
+            is_urgent,
             since: same.map_or_else(Instant::now, |before| before.since),
             template,
+            pooled: OnceLock::new(),
             classes: Mutex::default(),
         }
     }
@@ -127,11 +138,17 @@ impl Posting {
     /// When no valid coinbase can be made of the operator's tag and the class's outputs.
     pub fn work(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
         let class = self.board.terms.class(worker);
+        if let (Class::Pool, Some(work)) = (&class, self.pooled.get()) {
+            return Ok(work.clone());
+        }
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(work) = classes.get(&class) {
             return Ok(work.clone());
         }
         let work = Arc::new(self.build(worker, self.id)?);
+        if class == Class::Pool {
+            let _ = self.pooled.set(work.clone());
+        }
         classes.insert(class, work.clone());
         Ok(work)
     }

@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::Limits;
+use crate::{Limits, fading::Fading};
 
 /// Most addresses that are remembered without a connection; beyond, those with the least against them go.
 const REMEMBERED: usize = 50_000;
@@ -39,15 +39,9 @@ struct Record {
     connections: usize,
     /// How many of them have had a share accepted.
     honest: usize,
-    score: Score,
+    /// Points for what was done wrong there.
+    score: Fading,
     banned_until_ms: u64,
-}
-
-/// Points for what was done wrong; they halve every so often.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Score {
-    points: f64,
-    at_ms: u64,
 }
 
 /// Why a connection is not let in.
@@ -112,6 +106,11 @@ impl Gate {
 }
 
 impl Pass {
+    /// Where the connection comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// This connection has had a share accepted.
     pub fn honest(&mut self) {
         if !std::mem::replace(&mut self.is_honest, true) {
@@ -147,7 +146,7 @@ impl Drop for Pass {
         if let Some(record) = books.addresses.get_mut(&self.address) {
             record.connections = record.connections.saturating_sub(1);
             record.honest = record.honest.saturating_sub(usize::from(self.is_honest));
-            if record.connections == 0 && record.score.points < 0.5 && record.banned_until_ms == 0 {
+            if record.connections == 0 && record.score.last() < 0.5 && record.banned_until_ms == 0 {
                 books.addresses.remove(&self.address);
             }
         }
@@ -159,21 +158,11 @@ impl Drop for Pass {
             }
         }
         if books.addresses.len() > REMEMBERED {
-            let mut scores: Vec<f64> = books.addresses.values().map(|record| record.score.points).collect();
+            let mut scores: Vec<f64> = books.addresses.values().map(|record| record.score.last()).collect();
             let middle = scores.len() / 2;
             let median = *scores.select_nth_unstable_by(middle, f64::total_cmp).1;
-            books.addresses.retain(|_, record| record.connections > 0 || record.score.points > median);
+            books.addresses.retain(|_, record| record.connections > 0 || record.score.last() > median);
         }
-    }
-}
-
-impl Score {
-    /// Adds points to what is left of the earlier ones; returns the sum.
-    pub fn add(&mut self, points: f64, half_life_ms: f64, now_ms: u64) -> f64 {
-        let elapsed = now_ms.saturating_sub(self.at_ms) as f64;
-        self.points = self.points * (-elapsed / half_life_ms.max(1.0)).exp2() + points;
-        self.at_ms = now_ms;
-        self.points
     }
 }
 

@@ -1,14 +1,15 @@
 //! Serves miners: sessions, difficulty, jobs and their fan-out.
 //!
-//! This crate does: listen ([`Pool::start`]); run each connection on one of a few shards, a thread with a runtime and a
-//! spool writer of its own; turn templates into jobs, one per payout class ([`board`]); speak a protocol as a pure
+//! This crate does: listen ([`Listener`]); serve each connection on one of a few shards, a thread with a loop over its
+//! sockets and a spool writer of its own ([`Pool::start`]); turn templates into jobs, one per payout class ([`board`]); speak a protocol as a pure
 //! state machine ([`session`]); set difficulty ([`vardiff`]); hand out extranonces that no other session has
 //! ([`space`]); keep out who does harm ([`gate`]); say who is mining ([`roster`]).
 //!
 //! It does not: speak to a Bitcoin node, know SQL or HTTP, or decide who is owed what. `template` and `ledger` do.
 //!
 //! Invariants:
-//! - A share is acknowledged only when the spool has it: records are committed before the replies are written.
+//! - A share is acknowledged only when the spool has it: the records of a turn of the loop are committed before its
+//!   replies are written.
 //! - A block is in the spool and on its way to every node before anything else is asked about the submission.
 //! - A session takes the time as an argument; it touches no clock, socket or file.
 //! - A share is judged and credited at the difficulty of the job that it was mined on.
@@ -16,19 +17,25 @@
 //! - What a peer sends is bounded (line length, names, workers on a connection); a reader that does not read is closed.
 
 pub mod board;
+mod clock;
 pub mod closed;
 pub mod config;
 mod connection;
+mod fading;
 pub mod gate;
+mod listen;
 pub mod password;
 pub mod roster;
 pub mod session;
 mod shard;
 pub mod space;
 mod start;
+mod sweep;
+mod turn;
 pub mod vardiff;
 
 pub use closed::Closed;
 pub use config::{Config, Limits, VardiffConfig};
+pub use listen::Listener;
 pub use roster::{Roster, Snapshot, WorkerState};
 pub use start::{Pool, StartError};

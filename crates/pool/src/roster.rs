@@ -29,7 +29,8 @@ const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 #[derive(Clone)]
 pub struct Roster(watch::Receiver<Arc<Snapshot>>);
 
-/// The pool as it was less than two seconds ago.
+/// The pool as it was less than two seconds ago; its workers, if there are thousands, a second longer ago for each
+/// thousand.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When it was taken, milliseconds since 1970.
@@ -39,7 +40,7 @@ pub struct Snapshot {
     /// Open connections, authorized or not.
     pub connections: usize,
     /// Workers that are connected, or were in the last ten minutes.
-    pub workers: Vec<WorkerState>,
+    pub workers: Arc<[WorkerState]>,
     /// What is being mined on.
     pub tip: Option<Tip>,
     /// Refused submissions by reason since the start.
@@ -88,7 +89,8 @@ pub struct WorkerState {
 #[derive(Default)]
 pub(crate) struct View {
     pub connections: usize,
-    pub workers: Vec<WorkerState>,
+    /// The list, if it was made anew since it was last taken.
+    pub workers: Option<Vec<WorkerState>>,
     pub rejects: [u64; Reason::ALL.len()],
     pub storing: bool,
 }
@@ -106,31 +108,58 @@ impl Roster {
 }
 
 /// Joins what the shards show; a worker may be connected to several.
-pub(crate) fn merge(
-    views: &[Arc<Mutex<View>>],
-    closed: &Closings,
-    tip: Option<Tip>,
-    now_ms: u64,
-) -> Snapshot {
-    let mut workers: HashMap<(Arc<str>, Arc<str>), WorkerState> = HashMap::new();
-    let mut snapshot = Snapshot { time_ms: now_ms, tip, storing: true, ..Snapshot::default() };
-    let mut rejects = [0; Reason::ALL.len()];
-    for view in views {
-        let view = view.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.connections += view.connections;
-        snapshot.storing &= view.storing;
-        rejects.iter_mut().zip(view.rejects).for_each(|(sum, count)| *sum += count);
-        for worker in &view.workers {
-            let key = (worker.address.clone(), worker.name.clone());
-            workers.entry(key).and_modify(|all| all.add(worker)).or_insert_with(|| worker.clone());
+#[derive(Default)]
+pub(crate) struct Gathered {
+    /// The latest list of each shard.
+    lists: Vec<Vec<WorkerState>>,
+    workers: Arc<[WorkerState]>,
+}
+
+impl Gathered {
+    /// The figures of now.
+    pub fn snapshot(
+        &mut self,
+        views: &[Arc<Mutex<View>>],
+        closed: &Closings,
+        tip: Option<Tip>,
+        now_ms: u64,
+    ) -> Snapshot {
+        let mut snapshot = Snapshot { time_ms: now_ms, tip, storing: true, ..Snapshot::default() };
+        let mut rejects = [0; Reason::ALL.len()];
+        let mut is_new = false;
+        self.lists.resize_with(views.len(), Vec::new);
+        for (view, list) in views.iter().zip(&mut self.lists) {
+            let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+            snapshot.connections += view.connections;
+            snapshot.storing &= view.storing;
+            rejects.iter_mut().zip(view.rejects).for_each(|(sum, count)| *sum += count);
+            if let Some(workers) = view.workers.take() {
+                (*list, is_new) = (workers, true);
+            }
+        }
+        if is_new {
+            self.workers = joined(&self.lists);
+        }
+        snapshot.workers = self.workers.clone();
+        snapshot.hashrate = snapshot.workers.iter().fold(0.0, |sum, worker| sum + worker.hashrate);
+        snapshot.closed = closed.counts();
+        snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
+        snapshot
+    }
+}
+
+/// In the order of their names.
+fn joined(lists: &[Vec<WorkerState>]) -> Arc<[WorkerState]> {
+    let mut all: Vec<&WorkerState> = lists.iter().flatten().collect();
+    all.sort_unstable_by(|a, b| (&a.address, &a.name).cmp(&(&b.address, &b.name)));
+    let mut workers: Vec<WorkerState> = Vec::with_capacity(all.len());
+    for state in all {
+        match workers.last_mut() {
+            Some(last) if last.address == state.address && last.name == state.name => last.add(state),
+            _ => workers.push(state.clone()),
         }
     }
-    snapshot.workers = workers.into_values().collect();
-    snapshot.workers.sort_by(|a, b| (&a.address, &a.name).cmp(&(&b.address, &b.name)));
-    snapshot.hashrate = snapshot.workers.iter().fold(0.0, |sum, worker| sum + worker.hashrate);
-    snapshot.closed = closed.counts();
-    snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
-    snapshot
+    workers.into()
 }
 
 /// Counts how connections end; shared, since that is no business of the share path.
@@ -169,8 +198,6 @@ impl WorkerState {
 /// A shard's figures of one worker.
 pub(crate) struct Tally {
     pub worker: Arc<Worker>,
-    address: Arc<str>,
-    name: Arc<str>,
     pub agent: RefCell<Arc<str>>,
     pub connections: Cell<usize>,
     pub difficulty: Cell<f64>,
@@ -213,8 +240,6 @@ impl Tallies {
 impl Tally {
     fn new(worker: Arc<Worker>, now_ms: u64) -> Self {
         Self {
-            address: Arc::from(worker.address()),
-            name: Arc::from(worker.name()),
             worker,
             agent: RefCell::new(Arc::from("")),
             connections: Cell::new(0),
@@ -236,9 +261,10 @@ impl Tally {
     }
 
     fn state(&self, now_ms: u64) -> WorkerState {
+        let (address, name) = self.worker.shared();
         WorkerState {
-            address: self.address.clone(),
-            name: self.name.clone(),
+            address,
+            name,
             agent: self.agent.borrow().clone(),
             protocol: "V1",
             connections: self.connections.get(),
@@ -250,11 +276,11 @@ impl Tally {
     }
 }
 
-/// Work over the last ten minutes, in steps of half a minute. A float is fine: this is shown, never paid.
+/// Work over the last ten minutes, in steps of half a minute. Short floats are fine: this is shown, never paid.
 struct Meter {
     since_ms: u64,
     step: u64,
-    work: [f64; BUCKETS],
+    work: [f32; BUCKETS],
 }
 
 impl Meter {
@@ -275,7 +301,7 @@ impl Meter {
 
     fn add(&mut self, work: Work, now_ms: u64) {
         self.advance(now_ms);
-        self.work[self.step as usize % BUCKETS] += work as f64;
+        self.work[self.step as usize % BUCKETS] += work as f32;
     }
 
     /// Hashes per second.
@@ -284,7 +310,7 @@ impl Meter {
         let oldest_ms = (self.step + 1).saturating_sub(BUCKETS as u64) * BUCKET_MS;
         // Half a minute at least: one lucky first share is no hashrate.
         let span_ms = now_ms.saturating_sub(oldest_ms.max(self.since_ms)).max(BUCKET_MS);
-        self.work.iter().sum::<f64>() * 1000.0 / span_ms as f64
+        self.work.iter().copied().map(f64::from).sum::<f64>() * 1000.0 / span_ms as f64
     }
 }
 

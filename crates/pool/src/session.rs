@@ -24,7 +24,7 @@ pub struct Now<'a> {
     pub storing: bool,
 }
 
-/// What an event led to. The connection carries it out in this order: blocks, records, replies.
+/// What events led to. It is carried out in this order: blocks, records, replies.
 #[derive(Default)]
 pub struct Outcome {
     /// Blocks: for the spool first, then for every node.
@@ -35,7 +35,7 @@ pub struct Outcome {
     pub credits: Vec<Credit>,
     /// Refused submissions: whose, where that is known, and why.
     pub refused: Vec<(Option<usize>, Reason)>,
-    /// Bytes for the miner.
+    /// Bytes for the miner, behind those for others.
     pub reply: Vec<u8>,
     /// Set when the connection is to be closed after `reply`: why.
     pub close: Option<Closed>,
@@ -58,21 +58,4 @@ pub struct Solution {
     pub found: Found,
     /// For the nodes: serialised with witness.
     pub block: Vec<u8>,
-}
-
-impl Outcome {
-    /// Empties it, keeping small buffers: most connections are idle most of the time, and a notify is large.
-    pub fn clear(&mut self) {
-        /// The replies to a few submits.
-        const KEPT: usize = 512;
-        if self.reply.capacity() > KEPT {
-            self.reply = Vec::new();
-        }
-        self.solved.clear();
-        self.authorized.clear();
-        self.credits.clear();
-        self.refused.clear();
-        self.reply.clear();
-        self.close = None;
-    }
 }

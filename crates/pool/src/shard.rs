@@ -1,145 +1,377 @@
-//! A shard: one thread, its runtime, its spool writer, and the sessions that live on it.
+//! A shard: one thread, its loop over its sockets, its spool writer, and the sessions that live on it.
+//!
+//! A turn of the loop reads what is ready, stores what came of it, sends what is due, and then goes on with what is to
+//! be done for many: new work ([`fanout`]) and looking after connections. Nothing waits, nothing is woken for a
+//! connection but by its own socket.
 
 use std::{
-    cell::{Cell, RefCell},
-    net::TcpStream as StdTcpStream,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    io, mem,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use ledger::{RejectRecord, SpoolWriter};
-use share::Reason;
-use template::Submitter;
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, watch},
-    task::LocalSet,
+use mio::{
+    Events, Interest, Poll, Token, Waker,
+    event::Event,
+    net::{TcpListener, TcpStream},
 };
+use slab::Slab;
+use tokio::sync::watch;
 
 use crate::{
-    Config,
+    Closed, Config,
     board::{Board, Posting},
-    connection,
-    gate::Pass,
-    roster::{Closings, Tallies, View},
-    session::Now,
+    clock::{Moment, millis},
+    connection::{Connection, Heard},
+    gate::Gate,
+    roster::{Closings, View},
+    session::{Now, v1::Session},
     space::Space,
+    sweep::Sweep,
+    turn::Turn,
 };
+use fanout::Fanout;
 
-/// How often refused submissions go to the spool, in ticks of a second.
+mod fanout;
+
+/// Sockets that are served in one turn.
+const EVENTS: usize = 128;
+/// Connections that are accepted in one turn.
+const ACCEPTED: usize = 32;
+/// Bytes that are read of a connection in one turn.
+const READ: usize = 16 * 1024;
+/// How often the loop turns though nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often each connection is looked after, in milliseconds: its difficulty when it is silent, its time limits.
+const LOOK_AFTER_MS: u64 = 2_000;
+/// How often refused submissions go to the spool, in seconds.
 const REJECTS_EVERY: u64 = 10;
-/// How often a spool that refused is tried again, in ticks of a second.
+/// How often a spool that refused is tried again, in seconds.
 const PROBE_EVERY: u64 = 5;
+/// How long to accept nothing when it failed, most likely for want of file descriptors, in milliseconds.
+const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// What all sessions of a shard share. Nothing in here is shared with another shard but what is locked and off the way
-/// of a share.
-pub(crate) struct Shard {
+const WAKE: Token = Token(usize::MAX);
+
+/// What a shard shares with the others; none of it is on the way of a share.
+#[derive(Clone)]
+pub(crate) struct House {
     pub config: Arc<Config>,
-    pub space: Space,
     pub board: Arc<Board>,
-    pub postings: watch::Receiver<Option<Arc<Posting>>>,
-    pub submitter: Submitter,
-    pub spool: RefCell<SpoolWriter>,
-    /// False while the spool does not take what it is given.
-    pub storing: Cell<bool>,
-    pub tallies: RefCell<Tallies>,
-    pub rejects: RefCell<[u64; Reason::ALL.len()]>,
-    /// Open connections of this shard.
-    pub connections: Cell<usize>,
+    pub space: Space,
+    pub gate: Gate,
     pub closed: Closings,
-    pub view: Arc<Mutex<View>>,
-    pub stop: watch::Receiver<bool>,
+    pub postings: watch::Receiver<Option<Arc<Posting>>>,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// See the module.
+pub(crate) struct Shard {
+    house: House,
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    connections: Slab<Connection>,
+    /// As many places as there were ever connections at once.
+    places: usize,
+    turn: Turn,
+    fanout: Fanout,
+    look_after: Sweep,
+    /// Connections to read again, and listeners to accept from again, though no event says so: there was more than a turn
+    /// takes.
+    again: Vec<Token>,
+    /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
+    /// shard's clock.
+    paused: Vec<(u64, Token)>,
+    scratch: Vec<u8>,
+    begun: Instant,
+    now: Moment,
+    second: u64,
+    /// When the list of workers is shown again, in seconds of the shard's clock.
+    show_workers: u64,
+    view: Arc<Mutex<View>>,
+}
+
+/// Where a shard waits: made before its thread, so that what fails, fails at the start.
+pub(crate) struct Entrance {
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+}
+
+impl Entrance {
+    /// To accept from `listeners`; and what wakes who waits there: for a new posting, or to stop.
+    pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<(Self, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let mut listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
+        }
+        Ok((Self { poll, listeners }, waker))
+    }
 }
 
 impl Shard {
-    /// Serves the sockets that come until told to stop. Ends the thread's life.
-    pub fn run(self, mut sockets: mpsc::Receiver<(StdTcpStream, Pass)>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "no runtime for this shard: its connections are closed");
-                return;
+    /// A shard without connections.
+    pub fn new(house: House, entrance: Entrance, turn: Turn, view: Arc<Mutex<View>>) -> Self {
+        let begun = Instant::now();
+        let now = Moment::now(begun);
+        let repeat_ms = millis(house.config.repeat);
+        Self {
+            house,
+            poll: entrance.poll,
+            listeners: entrance.listeners,
+            connections: Slab::new(),
+            places: 0,
+            turn,
+            fanout: Fanout::new(repeat_ms, now.ms),
+            look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
+            again: Vec::new(),
+            paused: Vec::new(),
+            scratch: vec![0; READ],
+            begun,
+            now,
+            second: 0,
+            show_workers: 0,
+            view,
+        }
+    }
+
+    /// Serves until told to stop. Ends the thread's life.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.house.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "waiting for sockets failed");
+                std::thread::sleep(IDLE);
             }
-        };
-        let (shard, local) = (Rc::new(self), LocalSet::new());
-        let mut stop = shard.stop.clone();
-        local.spawn_local(shard.clone().tick());
-        let accept = async {
-            loop {
-                tokio::select! {
-                    socket = sockets.recv() => match socket {
-                        Some((socket, pass)) => shard.clone().take(socket, pass),
-                        None => break,
-                    },
-                    _ = stop.wait_for(|stop| *stop) => break,
+            self.now = Moment::now(self.begun);
+            let again = mem::take(&mut self.again);
+            events.iter().for_each(|event| self.serve(event));
+            again.into_iter().for_each(|token| self.ready(token));
+            self.resume();
+            self.settle();
+            self.fan_out();
+            self.look_after();
+            self.each_second();
+        }
+        for index in 0..self.places {
+            self.close(index, Closed::Stopping);
+        }
+        self.turn.save_rejects(self.now);
+    }
+
+    /// How long to wait for something to happen.
+    fn patience(&self) -> Duration {
+        if !self.again.is_empty() || self.fanout.is_under_way() {
+            return Duration::ZERO;
+        }
+        let next = self.paused.iter().map(|(until_ms, _)| until_ms.saturating_sub(self.now.ms)).min();
+        next.map_or(IDLE, |ms| IDLE.min(Duration::from_millis(ms.max(1))))
+    }
+
+    fn serve(&mut self, event: &Event) {
+        let token = event.token();
+        if token == WAKE {
+            return; // What it is for is looked at in every turn.
+        }
+        if event.is_writable() {
+            self.write_on(token.0);
+        }
+        if event.is_readable() || event.is_error() {
+            self.ready(token);
+        }
+    }
+
+    fn ready(&mut self, token: Token) {
+        match usize::MAX - 1 - token.0 {
+            index if index < self.listeners.len() => self.accept(index),
+            _ => self.read(token.0),
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTED {
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    return self.pause(listener_token(index), self.now.ms + ACCEPT_PAUSE_MS);
                 }
             }
-            // The connections end by the same signal; what they still say and store takes no time worth naming.
-            let end = tokio::time::Instant::now() + Duration::from_secs(5);
-            while shard.connections.get() > 0 && tokio::time::Instant::now() < end {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.again.push(listener_token(index));
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        let pass = match self.house.gate.enter(peer.ip(), self.now.unix_ms) {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                tracing::debug!(%peer, why = %Closed::from(refusal), "not let in");
+                return self.house.closed.count(refusal.into());
             }
-            shard.save_rejects();
         };
-        local.block_on(&runtime, accept);
+        let place = self.connections.vacant_entry();
+        let index = place.key();
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), Interest::READABLE) {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return;
+        }
+        let House { config, space, board, .. } = &self.house;
+        let session = Session::new(config.clone(), space.clone(), board.clone());
+        place.insert(Connection::new(stream, pass, session, &config.limits, self.now.ms));
+        self.places = self.places.max(index + 1);
     }
 
-    fn take(self: Rc<Self>, socket: StdTcpStream, pass: Pass) {
-        match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-            Ok(stream) => {
-                tokio::task::spawn_local(connection::serve(stream, pass, self));
+    /// Lets the session of a connection say something: `have` is given the connection, and what the session may know.
+    fn hear(
+        &mut self,
+        index: usize,
+        have: impl FnOnce(&mut Connection, Now<'_>, &mut Turn, &mut [u8]),
+    ) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        let (place, limits) = (self.turn.place(), self.house.config.limits);
+        let now = Now {
+            ms: self.now.unix_ms,
+            posting: self.fanout.posting(),
+            storing: self.turn.is_storing,
+        };
+        have(connection, now, &mut self.turn, &mut self.scratch);
+        self.turn.note(index, connection, place, &limits, self.now);
+    }
+
+    fn read(&mut self, index: usize) {
+        let (ms, mut heard) = (self.now.ms, Heard::All);
+        match self.connections.get(index) {
+            // It is read when it has taken what waits for it.
+            Some(connection) if connection.is_blocked() => return,
+            Some(connection) => {
+                if let Some(until_ms) = connection.paused_until().filter(|until_ms| *until_ms > ms) {
+                    return self.pause(Token(index), until_ms);
+                }
             }
-            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+            None => return,
+        }
+        let limits = self.house.config.limits;
+        self.hear(index, |connection, now, turn, scratch| {
+            heard = connection.read(scratch, &limits, now, ms, &mut turn.out);
+        });
+        if heard == Heard::Some {
+            self.again.push(Token(index));
         }
     }
 
-    async fn tick(self: Rc<Self>) {
-        let mut seconds = tokio::time::interval(Duration::from_secs(1));
-        for count in 1.. {
-            seconds.tick().await;
-            if count % REJECTS_EVERY == 0 {
-                self.save_rejects();
-            }
-            if count % PROBE_EVERY == 0 {
-                self.storing.set(true);
-            }
-            let workers = self.tallies.borrow_mut().states(now_ms());
-            *self.view.lock().unwrap_or_else(PoisonError::into_inner) = View {
-                connections: self.connections.get(),
-                workers,
-                rejects: *self.rejects.borrow(),
-                storing: self.storing.get(),
+    fn pause(&mut self, token: Token, until_ms: u64) {
+        if !self.paused.iter().any(|(_, paused)| *paused == token) {
+            self.paused.push((until_ms, token));
+        }
+    }
+
+    /// Goes on with those whose pause is over.
+    fn resume(&mut self) {
+        let ms = self.now.ms;
+        while let Some(over) = self.paused.iter().position(|(until_ms, _)| *until_ms <= ms) {
+            let (_, token) = self.paused.swap_remove(over);
+            self.ready(token);
+        }
+    }
+
+    /// Stores what this turn led to, and sends what is due.
+    fn settle(&mut self) {
+        let list = self.turn.settle();
+        for due in &list {
+            let Some(connection) = self.connections.get_mut(due.connection) else { continue };
+            let bytes = self.turn.reply(due);
+            let token = Token(due.connection);
+            let written = match bytes.is_empty() {
+                true => Ok(()),
+                false => connection.write(bytes, self.poll.registry(), token, self.now.ms),
             };
+            if let Some(why) = due.close.or(written.err()) {
+                self.close(due.connection, why);
+            }
+        }
+        self.turn.end(list);
+    }
+
+    fn write_on(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        match connection.write_on(self.poll.registry(), Token(index)) {
+            Ok(false) => {}
+            Ok(true) => {
+                if mem::take(&mut connection.is_owed) {
+                    self.hear(index, |connection, now, turn, _| connection.session.posted(now, &mut turn.out));
+                }
+                self.again.push(Token(index));
+            }
+            Err(why) => self.close(index, why),
         }
     }
 
-    fn save_rejects(&self) {
-        let mut spool = self.spool.borrow_mut();
-        for (worker, count) in self.tallies.borrow().take_rejects() {
-            spool.worker(&worker);
-            spool.rejects(&RejectRecord { time_ms: now_ms(), worker: worker.id(), count });
+    fn look_after(&mut self) {
+        let limits = self.house.config.limits;
+        for index in self.look_after.due(self.places, self.now.ms) {
+            let Some(connection) = self.connections.get(index) else { continue };
+            if let Some(why) = connection.overdue(&limits, self.now.ms) {
+                self.close(index, why);
+            } else if !connection.is_blocked() {
+                self.hear(index, |connection, now, turn, _| connection.session.tick(now, &mut turn.out));
+            }
         }
-        drop(spool);
-        self.commit();
+        self.settle();
     }
 
-    /// Makes what was pushed to the spool durable. False: it was not, and must not be acknowledged; from then on shares
-    /// are refused, but for a try every few seconds. The spool tells the operator.
-    pub fn commit(&self) -> bool {
-        let is_stored = self.spool.borrow_mut().commit().is_ok();
-        self.storing.set(is_stored);
-        is_stored
+    fn each_second(&mut self) {
+        let second = self.now.ms / 1000;
+        if second == self.second {
+            return;
+        }
+        let has_come = |every: u64| second / every != self.second / every;
+        if has_come(REJECTS_EVERY) {
+            self.turn.save_rejects(self.now);
+        }
+        if has_come(PROBE_EVERY) {
+            self.turn.is_storing = true;
+        }
+        self.second = second;
+        let workers = (second >= self.show_workers).then(|| self.turn.tallies.states(self.now.unix_ms));
+        if let Some(workers) = &workers {
+            // Many are shown less often: it is a list for people.
+            self.show_workers = second + 1 + workers.len() as u64 / 1000;
+        }
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.connections = self.connections.len();
+        view.rejects = self.turn.rejects;
+        view.storing = self.turn.is_storing;
+        if workers.is_some() {
+            view.workers = workers;
+        }
     }
 
-    /// What sessions may know of the world.
-    pub fn now<'a>(&self, posting: Option<&'a Arc<Posting>>) -> Now<'a> {
-        Now { ms: now_ms(), posting, storing: self.storing.get() }
+    fn close(&mut self, index: usize, why: Closed) {
+        let Some(mut connection) = self.connections.try_remove(index) else { return };
+        let address = connection.pass.address();
+        tracing::debug!(%address, %why, agent = %connection.session.agent(), "closed");
+        for tally in &connection.tallies {
+            tally.connections.set(tally.connections.get().saturating_sub(1));
+        }
+        connection.session.end(self.now.unix_ms);
+        self.paused.retain(|(_, paused)| *paused != Token(index));
+        self.house.closed.count(why);
+        if why.is_offence() && connection.pass.offend(self.now.unix_ms) {
+            tracing::warn!(%address, %why, "this address is banned for a while");
+        }
     }
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// Listeners count down from behind [`WAKE`], connections up from zero.
+fn listener_token(index: usize) -> Token {
+    Token(usize::MAX - 1 - index)
 }

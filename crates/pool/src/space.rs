@@ -1,11 +1,13 @@
 //! Extranonces that no two sessions share, and the channels of those who may come back (C-20).
 //!
-//! An extranonce1 is 4 bytes: the instance, then 24 bits of a counter that skips what is in use. A session that ends
-//! leaves its channel for a while: whoever names its session id goes on with it (extranonce, difficulty, jobs, and the
-//! hashes already credited, so that no share is credited twice after a reconnect).
+//! An extranonce1 is 4 bytes: the instance, then 24 bits that are divided among the shards: each counts in steps of
+//! their number, and skips what is in use. A session that ends leaves its channel for a while: whoever names its session
+//! id goes on with it, on whatever shard (extranonce, difficulty, jobs, and the hashes already credited, so that no share
+//! is credited twice after a reconnect). The lock is for that; it is taken when a session begins and ends.
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -26,14 +28,20 @@ const KEPT: usize = 20_000;
 pub struct Space {
     inner: Arc<Mutex<Inner>>,
     keep_ms: u64,
+    shard: u32,
 }
 
 struct Inner {
     instance: u8,
-    next: u32,
+    /// The next number of each shard.
+    next: Vec<u32>,
     used: HashSet<[u8; EXTRANONCE1]>,
-    left: HashMap<String, Left>,
+    left: HashMap<SessionId, Left>,
 }
+
+/// 128 random bits: who knows them may resume.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; 16]);
 
 struct Left {
     channel: Box<Channel>,
@@ -41,12 +49,12 @@ struct Left {
 }
 
 /// One session's place in the space.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// The pool's part of the extranonce.
     pub extranonce1: [u8; EXTRANONCE1],
-    /// 128 random bits in hex: who knows them may resume.
-    pub session_id: String,
+    /// For those who come back.
+    pub session_id: SessionId,
 }
 
 /// What a new session gets.
@@ -58,24 +66,31 @@ pub enum Taken {
 }
 
 impl Space {
-    /// The space of `instance`. A seat is kept for `keep_ms` after its session ended.
-    pub fn new(instance: u8, keep_ms: u64) -> Self {
-        let inner = Inner { instance, next: 0, used: HashSet::new(), left: HashMap::new() };
-        Self { inner: Arc::new(Mutex::new(inner)), keep_ms }
+    /// The space of `instance`, for `shards` shards, as the first of them sees it. A seat is kept for `keep_ms` after its
+    /// session ended.
+    pub fn new(instance: u8, shards: usize, keep_ms: u64) -> Self {
+        let next = (0..u32::try_from(shards.max(1)).unwrap_or(1)).collect();
+        let inner = Inner { instance, next, used: HashSet::new(), left: HashMap::new() };
+        Self { inner: Arc::new(Mutex::new(inner)), keep_ms, shard: 0 }
     }
 
-    /// A place for a new session: the channel left under `session_id`, else a fresh seat. `None` when all 2^24 are
-    /// taken.
+    /// The same space, as the shard of this number sees it.
+    pub fn of_shard(&self, shard: usize) -> Self {
+        Self { shard: u32::try_from(shard).unwrap_or(0), ..self.clone() }
+    }
+
+    /// A place for a new session: the channel left under `session_id` (as it was sent), else a fresh seat. `None` when
+    /// all that this shard has are taken.
     pub fn take(&self, session_id: Option<&str>, now_ms: u64) -> Option<Taken> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = session_id.and_then(|id| inner.left.remove(id)) {
+        if let Some(left) = session_id.and_then(SessionId::parse).and_then(|id| inner.left.remove(&id)) {
             if now_ms.saturating_sub(left.at_ms) <= self.keep_ms {
                 return Some(Taken::Resumed(left.channel));
             }
             inner.used.remove(&left.channel.seat().extranonce1);
         }
-        let extranonce1 = inner.fresh()?;
-        let session_id = hex::encode(rand::rng().random::<[u8; 16]>());
+        let extranonce1 = inner.fresh(self.shard)?;
+        let session_id = SessionId(rand::rng().random());
         Some(Taken::Fresh(Seat { extranonce1, session_id }))
     }
 
@@ -86,15 +101,39 @@ impl Space {
             inner.forget(now_ms, self.keep_ms);
         }
         let left = Left { channel: Box::new(channel), at_ms: now_ms };
-        inner.left.insert(left.channel.seat().session_id.clone(), left);
+        inner.left.insert(left.channel.seat().session_id, left);
+    }
+}
+
+impl SessionId {
+    fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 16];
+        hex::decode_to_slice(text, &mut id).ok().map(|()| Self(id))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(secret)")
     }
 }
 
 impl Inner {
-    fn fresh(&mut self) -> Option<[u8; EXTRANONCE1]> {
-        for _ in 0..1 << 24 {
-            let [_, a, b, c] = self.next.to_be_bytes();
-            self.next = self.next.wrapping_add(1);
+    fn fresh(&mut self, shard: u32) -> Option<[u8; EXTRANONCE1]> {
+        let shards = u32::try_from(self.next.len()).unwrap_or(1);
+        let next = self.next.get_mut(shard as usize)?;
+        for _ in 0..(1 << 24) / shards {
+            let [_, a, b, c] = next.to_be_bytes();
+            *next += shards;
+            if *next >= 1 << 24 {
+                *next = shard;
+            }
             let extranonce1 = [self.instance, a, b, c];
             if self.used.insert(extranonce1) {
                 return Some(extranonce1);
@@ -131,36 +170,55 @@ mod tests {
 
     #[test]
     fn seats_are_unique_and_carry_the_instance() {
-        let space = Space::new(7, 1000);
+        let space = Space::new(7, 1, 1000);
         let seats: Vec<Seat> =
-            (0..1000).map(|_| channel(space.take(None, 0).unwrap()).seat().clone()).collect();
+            (0..1000).map(|_| channel(space.take(None, 0).unwrap()).seat().to_owned()).collect();
         assert!(seats.iter().all(|seat| seat.extranonce1[0] == 7));
         assert_eq!(seats.iter().map(|seat| seat.extranonce1).collect::<HashSet<_>>().len(), 1000);
         assert_eq!(seats.iter().map(|seat| &seat.session_id).collect::<HashSet<_>>().len(), 1000);
     }
 
     #[test]
+    fn shards_share_the_space_but_no_seat() {
+        let space = Space::new(0, 3, 1000);
+        let seats = |shard: usize| -> Vec<u32> {
+            let space = space.of_shard(shard);
+            let seat = || channel(space.take(None, 0).unwrap()).seat().extranonce1;
+            (0..100).map(|_| u32::from_be_bytes(seat())).collect()
+        };
+        for shard in [2, 0, 1] {
+            assert!(seats(shard).iter().all(|&seat| seat % 3 == shard as u32 && seat < 300), "{shard}");
+        }
+        let inner = Space::new(9, 3, 0).inner;
+        let mut inner = inner.lock().unwrap();
+        inner.next[1] = (1 << 24) - 3 + 1;
+        assert!(inner.fresh(1) != inner.fresh(1));
+        assert_eq!(inner.fresh(1), Some([9, 0, 0, 4]), "starts over behind the last");
+    }
+
+    #[test]
     fn c20_resume() {
-        let space = Space::new(0, 1000);
+        let space = Space::new(0, 1, 1000);
         let mut first = channel(space.take(None, 0).unwrap());
-        let seat = first.seat().clone();
-        let id = Some(seat.session_id.as_str());
+        let seat = *first.seat();
+        let text = seat.session_id.to_string();
+        let id = Some(text.as_str());
         assert!(
             matches!(space.take(id, 0), Some(Taken::Fresh(other)) if other != seat),
             "connected elsewhere"
         );
-        assert!(first.credit([1; 32]));
+        assert!(first.credit(&[1; 32]));
         space.leave(first, 500);
         let mut back = channel(space.take(id, 1500).unwrap());
         assert_eq!(back.seat(), &seat);
-        assert!(!back.credit([1; 32]), "still known as credited");
+        assert!(!back.credit(&[1; 32]), "still known as credited");
         space.leave(back, 2000);
         assert!(matches!(space.take(id, 3001), Some(Taken::Fresh(other)) if other != seat), "too late");
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let space = Space::new(0, 1000);
+        let space = Space::new(0, 1, 1000);
         for now in 0..(KEPT as u64 + 100) {
             space.leave(channel(space.take(None, now).unwrap()), now);
         }

@@ -1,30 +1,31 @@
 //! Puts the room together: board, shards, listeners.
 
 use std::{
-    cell::{Cell, RefCell},
     io,
-    net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    net::TcpListener,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
 use ledger::{Spool, SpoolError, Terms};
-use socket2::{SockRef, TcpKeepalive};
+use mio::Waker;
 use template::{Submitter, Template};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
-    Closed, Config, Roster, Snapshot,
+    Config, Listener, Roster, Snapshot,
     board::{Board, Posting},
-    gate::{Gate, Pass},
-    roster::{self, Closings, Tip, View},
-    shard::{Shard, now_ms},
+    clock::{millis, unix_ms},
+    gate::Gate,
+    roster::{Closings, Gathered, Tip, View},
+    shard::{Entrance, House, Shard},
     space::Space,
+    turn::Turn,
 };
-
-/// Sockets that wait for a shard to take them over; while it is full, the acceptor waits and the backlog fills.
-const HANDED_OVER: usize = 1024;
 
 /// Why the pool cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,75 +43,79 @@ pub enum StartError {
     },
 }
 
+/// Postings are made anew in this part of the interval in which everybody is sent one, so that there always is one that
+/// they do not have yet.
+const REPOST: f64 = 0.9;
+
 /// A running pool. Call [`Pool::stop`] to end it; dropped, it goes on until the process ends.
 pub struct Pool {
     roster: Roster,
-    stop: watch::Sender<bool>,
+    wakers: Wakers,
     shards: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// Serves Stratum V1 on `listeners`. Must be called within a tokio runtime.
+    /// Serves Stratum V1 on `listeners`, which are for as many shards as `config` says. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// If a spool writer or a thread cannot be had. Nothing goes on running then.
+    /// If a spool writer, a poll or a thread cannot be had. Nothing goes on running then.
     pub fn start(
         config: Config,
         terms: Terms,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         templates: watch::Receiver<Option<Arc<Template>>>,
         submitter: Submitter,
         spool: &Spool,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
+        let count = config.shards.max(1);
         let board = Board::new(terms, config.tag.clone());
-        let (stop, stopped) = watch::channel(false);
         let (posting, postings) = watch::channel(None);
-        let keep_ms = u64::try_from(config.limits.resume.as_millis()).unwrap_or(u64::MAX);
-        let space = Space::new(config.instance, keep_ms);
-        let (gate, closed) = (Gate::new(config.limits, config.trusted.clone()), Closings::default());
-
-        let (mut handles, mut views, mut shards) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..config.shards.max(1) {
+        let space = Space::new(config.instance, count, millis(config.limits.resume));
+        let house = House {
+            gate: Gate::new(config.limits, config.trusted.clone()),
+            config: config.clone(),
+            board: board.clone(),
+            space: space.clone(),
+            closed: Closings::default(),
+            postings: postings.clone(),
+            stop: Arc::default(),
+        };
+        let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        for socket in listeners.into_iter().flat_map(|listener| listener.into_sockets().into_iter().enumerate()) {
+            if let Some(shard) = sockets.get_mut(socket.0) {
+                shard.push(socket.1);
+            }
+        }
+        let (mut views, mut wakers, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, sockets) in sockets.into_iter().enumerate() {
             let writer = spool.writer(u16::try_from(index).unwrap_or(u16::MAX))?;
-            let (sockets, taken) = mpsc::channel(HANDED_OVER);
             let view = Arc::new(Mutex::new(View { storing: true, ..View::default() }));
+            let house = House { space: space.of_shard(index), ..house.clone() };
+            let (entrance, waker) = Entrance::new(sockets)
+                .map_err(|source| StartError::System { what: "waiting for sockets", source })?;
             views.push(view.clone());
-            handles.push(sockets);
-            let (config, space, board) = (config.clone(), space.clone(), board.clone());
-            let (postings, submitter, stop) = (postings.clone(), submitter.clone(), stopped.clone());
-            let closed = closed.clone();
-            let run = move || {
-                let shard = Shard {
-                    config,
-                    space,
-                    board,
-                    postings,
-                    submitter,
-                    spool: RefCell::new(writer),
-                    storing: Cell::new(true),
-                    tallies: RefCell::default(),
-                    rejects: RefCell::default(),
-                    connections: Cell::new(0),
-                    closed,
-                    view,
-                    stop,
-                };
-                shard.run(taken);
-            };
-            let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(run);
-            shards.push(thread.map_err(|source| StartError::System { what: "starting a thread", source })?);
+            wakers.push(waker);
+            let submitter = submitter.clone();
+            shards.push(move || Shard::new(house, entrance, Turn::new(writer, submitter), view).run());
         }
-        for listener in listeners {
-            let system = |source| StartError::System { what: "listening", source };
-            listener.set_nonblocking(true).map_err(system)?;
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(system)?;
-            tokio::spawn(accept(listener, handles.clone(), gate.clone(), closed.clone(), stopped.clone()));
+        let wakers = Wakers { stop: house.stop, wakers: wakers.into() };
+        let mut pool = Self { roster: Roster::channel().1, wakers: wakers.clone(), shards: Vec::new() };
+        for (index, run) in shards.into_iter().enumerate() {
+            match std::thread::Builder::new().name(format!("shard-{index}")).spawn(run) {
+                Ok(thread) => pool.shards.push(thread),
+                Err(source) => {
+                    wakers.stop();
+                    return Err(StartError::System { what: "starting a thread", source });
+                }
+            }
         }
-        tokio::spawn(board.run(templates.clone(), config.repeat, posting));
+        tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), posting));
+        tokio::spawn(ring(postings.clone(), wakers.clone()));
         let (figures, roster) = Roster::channel();
-        tokio::spawn(gather(views, closed, postings, figures, stopped));
-        Ok(Self { roster, stop, shards })
+        tokio::spawn(gather(views, house.closed, postings, figures, wakers));
+        Ok(Self { roster, ..pool })
     }
 
     /// Who is mining.
@@ -120,7 +125,7 @@ impl Pool {
 
     /// Closes every connection and waits until the last record is in the spool.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
+        self.wakers.stop();
         let join = move || {
             for shard in self.shards {
                 if shard.join().is_err() {
@@ -134,58 +139,37 @@ impl Pool {
     }
 }
 
-/// Hands each new connection to the next shard.
-async fn accept(
-    listener: tokio::net::TcpListener,
-    shards: Vec<mpsc::Sender<(TcpStream, Pass)>>,
-    gate: Gate,
-    closed: Closings,
-    mut stop: watch::Receiver<bool>,
-) {
-    for shard in shards.iter().cycle() {
-        let admitted = loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            let prepared = accepted.and_then(|(socket, peer)| Ok((prepare(socket)?, peer)));
-            let (socket, peer) = match prepared {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, most likely: do not spin on it.
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            match gate.enter(peer.ip(), now_ms()) {
-                Ok(pass) => break (socket, pass),
-                Err(refusal) => {
-                    tracing::debug!(%peer, why = %Closed::from(refusal), "not let in");
-                    closed.count(refusal.into());
-                }
+/// What makes shards look up.
+#[derive(Clone)]
+struct Wakers {
+    stop: Arc<AtomicBool>,
+    wakers: Arc<[Waker]>,
+}
+
+impl Wakers {
+    fn wake(&self) {
+        for waker in self.wakers.iter() {
+            if let Err(error) = waker.wake() {
+                tracing::warn!(%error, "a shard could not be woken: it will look up by itself");
             }
-        };
-        if shard.send(admitted).await.is_err() {
-            return;
         }
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }
 
-/// What the kernel may hold for a peer that does not read, in bytes: a few dozen jobs. By itself it would take megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// Answers go out at once, and who vanished without a word is noticed within two minutes (F-40).
-fn prepare(socket: tokio::net::TcpStream) -> io::Result<TcpStream> {
-    let socket = socket.into_std()?;
-    let options = SockRef::from(&socket);
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(45)).with_interval(Duration::from_secs(15));
-    options.set_tcp_nodelay(true)?;
-    options.set_send_buffer_size(SEND_BUFFER)?;
-    options.set_tcp_keepalive(&keepalive.with_retries(4))?;
-    options.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
-    Ok(socket)
+/// Tells the shards of each new posting, until there are no more.
+async fn ring(mut postings: watch::Receiver<Option<Arc<Posting>>>, wakers: Wakers) {
+    while postings.changed().await.is_ok() {
+        wakers.wake();
+    }
 }
 
 /// Once a second, joins what the shards show.
@@ -194,16 +178,14 @@ async fn gather(
     closed: Closings,
     postings: watch::Receiver<Option<Arc<Posting>>>,
     figures: watch::Sender<Arc<Snapshot>>,
-    mut stop: watch::Receiver<bool>,
+    wakers: Wakers,
 ) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut gathered = Gathered::default();
     let mut since: Option<(Arc<Posting>, u64)> = None;
-    loop {
-        tokio::select! {
-            _ = seconds.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
-        let now = now_ms();
+    while !wakers.is_stopped() {
+        seconds.tick().await;
+        let now = unix_ms();
         if let Some(posting) = postings.borrow().as_ref() {
             let is_known = |known: &(Arc<Posting>, u64)| Arc::ptr_eq(&known.0.template, &posting.template);
             if !since.as_ref().is_some_and(is_known) {
@@ -211,6 +193,6 @@ async fn gather(
             }
         }
         let tip = since.as_ref().map(|(posting, time_ms)| Tip::of(posting, *time_ms));
-        figures.send_replace(Arc::new(roster::merge(&views, &closed, tip, now)));
+        figures.send_replace(Arc::new(gathered.snapshot(&views, &closed, tip, now)));
     }
 }

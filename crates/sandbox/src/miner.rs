@@ -2,7 +2,6 @@
 
 use std::{fmt, future::Future, io, pin::Pin, time::Duration};
 
-use bytes::BytesMut;
 use stratum::v1::Lines;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -207,7 +206,7 @@ impl Miner {
         };
         let _ = stream.set_nodelay(true); // only slower without
         let (mut session, mut out) = Session::open(&self.config, self.serial);
-        let (mut lines, mut buf) = (Lines::new(MAX_LINE), BytesMut::with_capacity(4096));
+        let (mut lines, mut buf) = (Lines::new(MAX_LINE), Vec::with_capacity(4096));
         let mut silent_until = Instant::now() + OPENING;
         let mut farewell = None;
         let (mut progress, mut ticks) = ((self.rig.hashes(), Instant::now()), interval(REPORT));
@@ -231,13 +230,14 @@ impl Miner {
                         Ok(_) => {}
                         Err(error) => return End::Lost(format!("the connection broke: {error}")),
                     }
+                    let mut arrived = &buf[..];
                     loop {
-                        let line = match lines.next(&mut buf) {
+                        let line = match lines.next(&mut arrived) {
                             Ok(Some(line)) => line,
                             Ok(None) => break,
                             Err(error) => return End::Lost(error.to_string()),
                         };
-                        let event = match session.on_line(&line, &mut out) {
+                        let event = match session.on_line(line, &mut out) {
                             Ok(event) => event,
                             Err(broken) => return End::Lost(broken.to_string()),
                         };
@@ -248,6 +248,7 @@ impl Miner {
                             self.on_event(event, farewell.is_some());
                         }
                     }
+                    buf.clear();
                     if self.authorized {
                         silent_until = Instant::now() + SILENCE;
                     }

@@ -8,7 +8,7 @@ use std::{
 
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
-use pool::Pool;
+use pool::{Listener, Pool};
 use template::{Node, Rpc, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -92,8 +92,9 @@ pub struct Running {
 impl Running {
     /// Opens the ledger, takes the ports, starts the rooms. What fails, fails before a miner is served.
     pub async fn start(config: &Config, nodes: Vec<Arc<dyn Node>>) -> Result<Self, Failure> {
-        let listeners = config.v1.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let site = bind(&config.api)?;
+        let listen = |address: &SocketAddr| Listener::bind(*address, config.shards).map_err(taken(address));
+        let listeners = config.v1.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, SpoolConfig::default())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
         let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
@@ -103,7 +104,10 @@ impl Running {
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
         let source = Source::start(nodes.clone(), SourceConfig::default());
 
-        let (api, v1) = (local(&site)?, listeners.iter().map(local).collect::<Result<Vec<_>, _>>()?);
+        let v1: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        let api = site
+            .local_addr()
+            .map_err(|error| Failure::unavailable(format!("the API's listener has no address: {error}")))?;
         let settings = pool::Config {
             network: config.network,
             tag: config.tag.clone(),
@@ -153,16 +157,11 @@ impl Running {
     }
 }
 
-fn bind(address: &SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|error| {
-        Failure::unavailable(format!(
-            "cannot listen on {address} ({error}): free the port, or configure another"
-        ))
-    })
-}
-
-fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|error| Failure::unavailable(format!("a listener has no address: {error}")))
+fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
+    move |error| {
+        let what = format!("cannot listen on {address} ({error}): free the port, or configure another");
+        Failure::unavailable(what)
+    }
 }
 
 fn about(config: &Config, v1: &[SocketAddr]) -> About {

@@ -1,6 +1,5 @@
 //! Whatever a peer sends: no panic, and an answer to every request that has an id.
 
-use bytes::BytesMut;
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 use share::Reason;
@@ -63,11 +62,11 @@ fn damaged(mut stream: Vec<u8>, damage: Vec<Damage>) -> Vec<u8> {
 
 /// Reads all of `stream` and answers what it asks; every answer is what a miner can read.
 fn serve(stream: &[u8]) {
-    let (mut lines, mut buf) = (Lines::new(300), BytesMut::from(stream));
-    while let Ok(Some(line)) = lines.next(&mut buf) {
+    let (mut lines, mut arrived) = (Lines::new(300), stream);
+    while let Ok(Some(line)) = lines.next(&mut arrived) {
         assert!(line.len() <= 300 && !line.contains(&b'\n'));
         let mut out = Vec::new();
-        let id = match decode(&line) {
+        let id = match decode(line) {
             Ok(None) => continue,
             Ok(Some(request)) => {
                 encode::accepted(&mut out, &request.id);
@@ -75,7 +74,7 @@ fn serve(stream: &[u8]) {
             }
             Err(malformed) => match malformed.fault {
                 Fault::NotJson => {
-                    assert!(!is_request(&line), "{line:?}");
+                    assert!(!is_request(line), "{line:?}");
                     assert!(malformed.id.is_absent());
                     continue;
                 }
@@ -86,7 +85,7 @@ fn serve(stream: &[u8]) {
             },
         };
         encode::refused(&mut out, &id, Reason::Stale);
-        check_replies(&line, &out, &id);
+        check_replies(line, &out, &id);
     }
 }
 

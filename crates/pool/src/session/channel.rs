@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    hash::{BuildHasher, Hasher},
     sync::Arc,
 };
 
@@ -23,20 +24,33 @@ pub struct Channel {
     /// Difficulty by the miner's speed.
     pub vardiff: Vardiff,
     jobs: VecDeque<Given>,
+    /// Id of the latest posting whose work was given, under that id or one of its own.
+    posting: Option<u32>,
     /// The tip of the latest job; all of another are stale.
     tip: u64,
-    /// Hashes that earned their share on this tip.
-    credited: HashSet<Hash>,
+    /// Hashes that earned their share on this tip, by their first bytes: those are random even in a block's hash.
+    credited: HashSet<u64, AsItIs>,
     lowered: Option<Lowered>,
     solved: Vec<Hash>,
 }
 
-/// A job as it was given: with its own difficulty and rules.
+/// A job as it was given.
 struct Given {
     work: Arc<Work>,
+    /// Shared by jobs that follow each other, since they seldom differ.
+    terms: Arc<Terms>,
+}
+
+/// A job's own difficulty and rules.
+#[derive(Clone, Copy, PartialEq)]
+struct Terms {
     target: Target,
     version_mask: u32,
 }
+
+/// Hashes what is random already.
+#[derive(Clone, Copy, Default)]
+struct AsItIs(u64);
 
 struct Lowered {
     until_ms: u64,
@@ -60,14 +74,25 @@ pub struct Submit {
 
 /// The judgement of one submission.
 pub struct Judged {
-    /// The job, if it was one.
-    pub work: Option<Arc<Work>>,
-    /// Hash of the header; zero if there was no job to hash.
+    /// The block that it is, if this channel did not solve it already.
+    pub solution: Option<Solution>,
+    /// What it earns.
+    pub share: Result<Earned, Reason>,
+}
+
+/// A good share, not yet credited.
+#[derive(Clone, Copy, Debug)]
+pub struct Earned {
+    /// The target whose work it earns.
+    pub target: Target,
+    /// Whether this is the difficulty in force.
+    pub is_current: bool,
+    /// Hash of the header.
     pub hash: Hash,
-    /// Whether it is a block that this channel did not solve already.
-    pub block: Option<Submission>,
-    /// The target whose work it earns, and whether this is the difficulty in force.
-    pub share: Result<(Target, bool), Reason>,
+    /// Height of the job.
+    pub height: u32,
+    /// Its network target, in compact form.
+    pub bits: u32,
 }
 
 impl Channel {
@@ -78,8 +103,9 @@ impl Channel {
             seat,
             vardiff,
             jobs: VecDeque::new(),
+            posting: None,
             tip: 0,
-            credited: HashSet::new(),
+            credited: HashSet::default(),
             lowered: None,
             solved: Vec::new(),
         }
@@ -90,9 +116,9 @@ impl Channel {
         &self.seat
     }
 
-    /// Whether the job last given is of this posting's id.
-    pub fn has(&self, id: u32) -> bool {
-        self.jobs.iter().any(|given| given.work.id == id)
+    /// Whether the job last given is of this posting.
+    pub fn has(&self, posting: u32) -> bool {
+        self.posting == Some(posting)
     }
 
     /// Whether a job of this tip makes all those given before stale.
@@ -105,27 +131,33 @@ impl Channel {
         self.vardiff.difficulty().target()
     }
 
-    /// Notes that `work` is given at the difficulty in force.
-    pub fn give(&mut self, work: Arc<Work>, version_mask: u32, now_ms: u64) {
-        let target = self.target();
+    /// Notes that `work` of the posting `posting` is given at the difficulty in force.
+    pub fn give(&mut self, work: Arc<Work>, posting: u32, version_mask: u32, now_ms: u64) {
+        /// So much of the credited hashes' room is kept for the next block.
+        const KEPT: usize = 64;
+        let terms = Terms { target: self.target(), version_mask };
+        let last = self.jobs.back().map(|last| last.terms.clone());
         if self.is_new_tip(work.tip) {
             self.tip = work.tip;
             self.credited.clear();
+            self.credited.shrink_to(KEPT);
             self.lowered = None;
-        } else if self.jobs.back().is_some_and(|last| last.target < target) {
-            self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target });
+        } else if last.as_ref().is_some_and(|last| last.target < terms.target) {
+            self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target: terms.target });
         }
         if self.jobs.len() == JOBS {
             self.jobs.pop_front();
         }
-        self.jobs.push_back(Given { work, target, version_mask });
+        let terms = last.filter(|last| **last == terms).unwrap_or_else(|| Arc::new(terms));
+        self.jobs.push_back(Given { work, terms });
+        self.posting = Some(posting);
     }
 
-    /// Judges `submit`, by C-46: what solves a block is reported whatever else is wrong with it.
+    /// Judges `submit`, by C-46: what solves a block is reported, as found by `finder`, whatever else is wrong with it.
     ///
     /// A good share is not yet credited: that is [`Self::credit`].
-    pub fn judge(&mut self, submit: &Submit, now_ms: u64) -> Judged {
-        let refused = |reason| Judged { work: None, hash: [0; 32], block: None, share: Err(reason) };
+    pub fn judge(&mut self, submit: &Submit, finder: &Worker, now_ms: u64) -> Judged {
+        let refused = |reason| Judged { solution: None, share: Err(reason) };
         let Some(given) = submit.job.and_then(|id| self.jobs.iter().rev().find(|given| given.work.id == id))
         else {
             return refused(Reason::UnknownJob);
@@ -134,40 +166,37 @@ impl Channel {
         let Some(extranonce) = Extranonce::new(&[&self.seat.extranonce1, extranonce2.as_bytes()]) else {
             return refused(Reason::ExtranonceLength);
         };
-        let job = &given.work.job;
+        let (job, Terms { target, version_mask }) = (&given.work.job, *given.terms);
         let submission = Submission {
             extranonce,
             time: submit.time,
             nonce: submit.nonce,
-            version: (job.version & !given.version_mask) | submit.version_bits,
+            version: (job.version & !version_mask) | submit.version_bits,
         };
         let eased = self.lowered.as_ref().filter(|lowered| now_ms <= lowered.until_ms);
-        let easiest = eased.map_or(given.target, |lowered| lowered.target.max(given.target));
+        let easiest = eased.map_or(target, |lowered| lowered.target.max(target));
         let rules = Rules {
             target: easiest,
-            version_mask: given.version_mask,
+            version_mask,
             now: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX),
             stale: given.work.tip != self.tip,
         };
         let verdict = share::check(job, &submission, &rules);
-        let earned = if given.target.is_met_by(&verdict.hash) { given.target } else { easiest };
-        let is_current = earned == self.target();
-        let is_new_block = verdict.is_block && !self.solved.contains(&verdict.hash);
-        let judged = Judged {
-            work: Some(given.work.clone()),
-            hash: verdict.hash,
-            block: is_new_block.then_some(submission),
-            share: verdict.share.map(|()| (earned, is_current)),
-        };
+        let hash = verdict.hash;
+        let earned = if target.is_met_by(&hash) { target } else { easiest };
+        let (height, bits, is_current) = (job.height, job.bits, earned == self.target());
+        let is_new_block = verdict.is_block && !self.solved.contains(&hash);
+        let solution = is_new_block.then(|| solution(&given.work, &submission, hash, finder, now_ms));
         if is_new_block {
-            self.remember_solved(verdict.hash);
+            self.remember_solved(hash);
         }
-        judged
+        let share = verdict.share.map(|()| Earned { target: earned, is_current, hash, height, bits });
+        Judged { solution, share }
     }
 
-    /// Takes note that the share with this hash is credited. False: it was before (C-47).
-    pub fn credit(&mut self, hash: Hash) -> bool {
-        self.credited.insert(hash)
+    /// Takes note that this share is credited. False: it was before (C-47).
+    pub fn credit(&mut self, hash: &Hash) -> bool {
+        self.credited.insert(first_bytes(hash))
     }
 
     /// So that a miner repeating its block does not have it sent again and again.
@@ -179,8 +208,37 @@ impl Channel {
     }
 }
 
+/// The first eight bytes: random even in the hash of a block, whose zeros stand at the end.
+pub fn first_bytes(hash: &Hash) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    u64::from_le_bytes(first)
+}
+
+impl BuildHasher for AsItIs {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
 /// The block that `submission` makes of `work`, with what the ledger must know of it.
-pub fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, now_ms: u64) -> Solution {
+fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, now_ms: u64) -> Solution {
     let found = Found {
         time_ms: now_ms,
         worker: finder.id(),

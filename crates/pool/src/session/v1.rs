@@ -3,7 +3,7 @@
 //! Replies go out in the order of the requests (C-07); a request without an id is carried out but not answered (C-11). Until a worker is authorized nothing else is said (C-12, C-13);
 //! from then on every `set_difficulty` is followed at once by a job of its own (C-37).
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use ledger::{ShareRecord, Worker};
 use share::{Difficulty, Reason, Target, check::VERSION_MASK};
@@ -11,7 +11,7 @@ use stratum::v1::{self, Call, Configure, Configured, Fault, Id, encode};
 
 use super::{
     Credit, Now, Outcome,
-    channel::{self, Channel},
+    channel::{self, Channel, first_bytes},
 };
 use crate::{
     Config,
@@ -29,8 +29,8 @@ pub struct Session {
     agent: Arc<str>,
     channel: Option<Channel>,
     workers: Vec<Arc<Worker>>,
-    /// Index in `workers` by the user name as the miner spells it.
-    names: HashMap<Box<str>, usize>,
+    /// Index in `workers` by the user name as the miner spells it; sorted. Nearly always one, so this is no map.
+    names: Vec<(Box<str>, usize)>,
     wishes: Wishes,
     /// Version bits that were negotiated; 0 without.
     version_mask: u32,
@@ -48,7 +48,7 @@ impl Session {
             agent: Arc::from(""),
             channel: None,
             workers: Vec::new(),
-            names: HashMap::new(),
+            names: Vec::new(),
             wishes: Wishes::default(),
             version_mask: 0,
             said: None,
@@ -68,6 +68,11 @@ impl Session {
     /// Whether a worker was authorized.
     pub fn is_authorized(&self) -> bool {
         !self.workers.is_empty()
+    }
+
+    /// Whether this session is given work, and does not have that of this posting.
+    pub fn lacks(&self, posting: u32) -> bool {
+        self.is_authorized() && self.channel.as_ref().is_some_and(|channel| !channel.has(posting))
     }
 
     /// The session ended: its miner may come back to its channel for a while (C-20).
@@ -160,7 +165,8 @@ impl Session {
         }
         if let Some(channel) = &self.channel {
             let seat = channel.seat();
-            encode::subscribed(&mut out.reply, id, &seat.session_id, &seat.extranonce1, EXTRANONCE2);
+            let session_id = seat.session_id.to_string();
+            encode::subscribed(&mut out.reply, id, &session_id, &seat.extranonce1, EXTRANONCE2);
         }
         first && self.is_authorized()
     }
@@ -181,10 +187,10 @@ impl Session {
             Ok(worker) => Arc::new(worker),
             Err(error) => return refuse(&error.to_string()),
         };
-        if self.names.contains_key(user) {
+        let Err(place) = self.place_of(user) else {
             encode::accepted(&mut out.reply, id);
             return false;
-        }
+        };
         if self.workers.len() >= self.config.limits.workers {
             return refuse("too many workers on this connection");
         }
@@ -193,7 +199,7 @@ impl Session {
             return refuse("this pool pays the finder from the coinbase: one address per connection");
         }
         encode::accepted(&mut out.reply, id);
-        self.names.insert(user.into(), self.workers.len());
+        self.names.insert(place, (user.into(), self.workers.len()));
         self.workers.push(worker.clone());
         out.authorized.push(worker);
         if self.workers.len() > 1 {
@@ -204,6 +210,11 @@ impl Session {
         }
         self.suggest(Wishes::parse(password.unwrap_or_default()), now);
         true
+    }
+
+    /// Where in `names` this one stands, or else belongs.
+    fn place_of(&self, user: &str) -> Result<usize, usize> {
+        self.names.binary_search_by(|(name, _)| (**name).cmp(user))
     }
 
     fn configure(&mut self, id: &Id<'_>, configure: &Configure<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
@@ -225,7 +236,8 @@ impl Session {
     }
 
     fn submit(&mut self, id: &Id<'_>, submit: &v1::Submit<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
-        let worker = self.names.get(submit.worker.as_ref()).copied();
+        let place = self.place_of(&submit.worker).ok();
+        let worker = place.and_then(|place| self.names.get(place)).map(|(_, index)| *index);
         match self.judge(submit, worker, now, out) {
             Ok(changed) => {
                 encode::accepted(&mut out.reply, id);
@@ -250,43 +262,36 @@ impl Session {
         // Jobs are only given to who has a worker, so whoever has a job to submit for has a first one.
         let finder =
             worker.or(Some(0)).and_then(|index| self.workers.get(index)).ok_or(Reason::Unauthorized)?;
-        let judged = channel.judge(
-            &channel::Submit {
-                job: submit.job,
-                extranonce2: submit.extranonce2,
-                time: submit.time,
-                nonce: submit.nonce,
-                version_bits: submit.version_bits.unwrap_or(0),
-            },
-            now.ms,
-        );
-        if let (Some(work), Some(submission)) = (&judged.work, &judged.block) {
-            out.solved.push(channel::solution(work, submission, judged.hash, finder, now.ms));
-        }
-        let (target, is_current) = judged.share?;
+        let submit = channel::Submit {
+            job: submit.job,
+            extranonce2: submit.extranonce2,
+            time: submit.time,
+            nonce: submit.nonce,
+            version_bits: submit.version_bits.unwrap_or(0),
+        };
+        let judged = channel.judge(&submit, finder, now.ms);
+        out.solved.extend(judged.solution);
+        let earned = judged.share?;
         let worker = worker.ok_or(Reason::Unauthorized)?;
         if !now.storing {
             return Err(Reason::NotStored);
         }
-        if !channel.credit(judged.hash) {
+        if !channel.credit(&earned.hash) {
             return Err(Reason::Duplicate);
         }
-        let (height, bits) = judged.work.map_or((0, 0), |work| (work.job.height, work.job.bits));
-        let mut tag = [0; 8];
-        tag.copy_from_slice(&judged.hash[..8]);
         out.credits.push(Credit {
             worker,
             record: ShareRecord {
                 time_ms: now.ms,
                 worker: finder.id(),
-                work: target.work(),
-                height,
-                bits,
-                hash_tag: u64::from_le_bytes(tag),
+                work: earned.target.work(),
+                height: earned.height,
+                bits: earned.bits,
+                hash_tag: first_bytes(&earned.hash),
             },
-            hash_difficulty: Target::from_le_bytes(judged.hash).difficulty().get(),
+            hash_difficulty: Target::from_le_bytes(earned.hash).difficulty().get(),
         });
-        Ok(is_current && channel.vardiff.share(now.ms))
+        Ok(earned.is_current && channel.vardiff.share(now.ms))
     }
 
     /// Sends the current work, with the difficulty before it if that is news; under a job id of its own if this
@@ -314,7 +319,7 @@ impl Session {
             self.said = Some(difficulty);
         }
         work.notify.write(&mut out.reply, work.id, work.job.time, clean);
-        channel.give(work, self.version_mask, now.ms);
+        channel.give(work, posting.id, self.version_mask, now.ms);
     }
 }
 

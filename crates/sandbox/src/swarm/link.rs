@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
 use serde_json::json;
 use stratum::v1::Lines;
 use tokio::{
@@ -56,7 +55,6 @@ struct Work {
 pub struct Ear {
     link: Arc<Link>,
     lines: Lines,
-    buffer: BytesMut,
     score: Arc<Score>,
 }
 
@@ -73,8 +71,7 @@ impl Ear {
         stream.set_nodelay(true).map_err(Fault::Connect)?;
         let user = json!(user).to_string();
         let link = Link { index, stream, user, extranonce2: String::new(), work: Mutex::default() };
-        let (lines, buffer) = (Lines::new(MAX_LINE), BytesMut::new());
-        let mut opening = Opening { link, lines, buffer, score };
+        let mut opening = Opening { link, lines: Lines::new(MAX_LINE), said: VecDeque::new(), score };
         opening.say(1, "mining.subscribe", json!(["sluice-swarm/1.0"])).await?;
         let size = step("mining.subscribe", opening.size()).await??;
         opening.link.extranonce2 = "00".repeat(size);
@@ -83,9 +80,10 @@ impl Ear {
         opening.say(2, "mining.authorize", authorize).await?;
         step("mining.authorize", opening.authorized()).await??;
         step("the first job", opening.job()).await??;
-        let Opening { link, lines, buffer, score } = opening;
+        let Opening { link, lines, said, score } = opening;
+        said.iter().for_each(|line| link.heard(line, Instant::now(), &score));
         let link = Arc::new(link);
-        Ok((link.clone(), Self { link, lines, buffer, score }))
+        Ok((link.clone(), Self { link, lines, score }))
     }
 
     /// Hears the pool until it closes the connection.
@@ -95,11 +93,8 @@ impl Ear {
     }
 
     async fn read(&mut self) -> Result<(), Fault> {
-        let at = self.link.more(&mut self.buffer).await?;
-        while let Some(line) = self.lines.next(&mut self.buffer).map_err(|_| Fault::TooLong)? {
-            self.link.heard(&line, at, &self.score);
-        }
-        Ok(())
+        let (link, score) = (&self.link, &self.score);
+        link.more(&mut self.lines, |line, at| link.heard(line, at, score)).await
     }
 }
 
@@ -148,18 +143,23 @@ impl Link {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for more bytes; says when they came.
-    async fn more(&self, buffer: &mut BytesMut) -> Result<Instant, Fault> {
+    /// Waits for more bytes, and gives out the lines that they end, with the time when they came.
+    async fn more(&self, lines: &mut Lines, mut hear: impl FnMut(&[u8], Instant)) -> Result<(), Fault> {
         loop {
             self.stream.readable().await.map_err(Fault::Broken)?;
-            let at = Instant::now();
-            buffer.reserve(1024);
-            match self.stream.try_read_buf(buffer) {
+            // Not there while waiting: there are thousands of these.
+            let (at, mut bytes) = (Instant::now(), [0; 4096]);
+            let length = match self.stream.try_read(&mut bytes) {
                 Ok(0) => return Err(Fault::Closed),
-                Ok(_) => return Ok(at),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(Fault::Broken(error)),
+            };
+            let mut arrived = bytes.get(..length).unwrap_or_default();
+            while let Some(line) = lines.next(&mut arrived).map_err(|_| Fault::TooLong)? {
+                hear(line, at);
             }
+            return Ok(());
         }
     }
 
@@ -195,7 +195,8 @@ impl Link {
 struct Opening {
     link: Link,
     lines: Lines,
-    buffer: BytesMut,
+    /// Lines that nobody has looked at yet.
+    said: VecDeque<Vec<u8>>,
     score: Arc<Score>,
 }
 
@@ -215,12 +216,13 @@ impl Opening {
     }
 
     /// The pool's next line.
-    async fn line(&mut self) -> Result<BytesMut, Fault> {
+    async fn line(&mut self) -> Result<Vec<u8>, Fault> {
         loop {
-            if let Some(line) = self.lines.next(&mut self.buffer).map_err(|_| Fault::TooLong)? {
+            if let Some(line) = self.said.pop_front() {
                 return Ok(line);
             }
-            self.link.more(&mut self.buffer).await?;
+            let Self { link, lines, said, .. } = self;
+            link.more(lines, |line, _| said.push_back(line.to_vec())).await?;
         }
     }
 

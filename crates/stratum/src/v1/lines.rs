@@ -1,12 +1,13 @@
 //! Lines out of a stream of bytes.
 
-use bytes::BytesMut;
-
-/// Cuts lines out of a buffer that fills as bytes arrive. Looks at every byte once, however slowly they come.
+/// Cuts lines out of bytes as they arrive. A line that arrives whole is never copied, a part of one is kept until the
+/// rest is there. Looks at every byte once, however slowly they come.
 #[derive(Debug)]
 pub struct Lines {
     limit: usize,
-    searched: usize,
+    /// The beginning of a line whose end has not arrived; or else the line that was given out last.
+    begun: Vec<u8>,
+    is_given: bool,
 }
 
 /// A line is longer than this connection may send: close it.
@@ -20,7 +21,7 @@ pub struct TooLong {
 impl Lines {
     /// `limit`: the longest line, in bytes without its end.
     pub fn new(limit: usize) -> Self {
-        Self { limit, searched: 0 }
+        Self { limit, begun: Vec::new(), is_given: false }
     }
 
     /// Sets another limit, for the lines that follow.
@@ -28,29 +29,39 @@ impl Lines {
         self.limit = limit;
     }
 
-    /// Takes the next line off the front of `buf`, without its `\n` or `\r\n`; `None` if its end has not arrived.
-    /// It has to be the same buffer each time, filled at its end only. After an error the stream is of no more use.
-    ///
-    /// No more than the limit and one read need ever be in the buffer.
-    pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<BytesMut>, TooLong> {
-        let unseen = buf.get(self.searched..).unwrap_or_default();
-        let Some(end) = unseen.iter().position(|&byte| byte == b'\n').map(|at| self.searched + at) else {
-            self.searched = buf.len();
-            return self.fits(buf).map(|_| None);
-        };
-        let mut line = buf.split_to(end + 1);
-        self.searched = 0;
-        line.truncate(end);
-        let length = self.fits(&line)?;
-        line.truncate(length);
-        Ok(Some(line))
+    /// Whether the next byte is the first of a line.
+    pub fn is_between(&self) -> bool {
+        self.begun.is_empty() || self.is_given
     }
 
-    /// The length of `line` without a `\r` at its end, if that is within the limit.
-    fn fits(&self, line: &[u8]) -> Result<usize, TooLong> {
-        let length = line.strip_suffix(b"\r").unwrap_or(line).len();
-        if length > self.limit { Err(TooLong { limit: self.limit }) } else { Ok(length) }
+    /// Takes the next line off the front of `arrived`, without its `\n` or `\r\n`. `None` if its end has not arrived;
+    /// what there is of it is kept then, never more than the limit, and `arrived` is empty. After an error the stream is
+    /// of no more use.
+    pub fn next<'a, 'b: 'a>(&'a mut self, arrived: &mut &'b [u8]) -> Result<Option<&'a [u8]>, TooLong> {
+        if self.is_given {
+            // Not kept: most connections send their next line much later, and in one piece.
+            (self.begun, self.is_given) = (Vec::new(), false);
+        }
+        let Some(end) = arrived.iter().position(|&byte| byte == b'\n') else {
+            self.begun.extend_from_slice(arrived);
+            *arrived = &[];
+            return fits(&self.begun, self.limit).map(|_| None);
+        };
+        let (line, rest) = arrived.split_at(end);
+        *arrived = &rest[1..];
+        if self.begun.is_empty() {
+            return fits(line, self.limit).map(Some);
+        }
+        self.begun.extend_from_slice(line);
+        self.is_given = true;
+        fits(&self.begun, self.limit).map(Some)
     }
+}
+
+/// `line` without a `\r` at its end, if that is within the limit.
+fn fits(line: &[u8], limit: usize) -> Result<&[u8], TooLong> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > limit { Err(TooLong { limit }) } else { Ok(line) }
 }
 
 #[cfg(test)]
@@ -61,11 +72,10 @@ mod tests {
 
     /// What comes out when `chunks` arrive one after the other.
     fn cut(limit: usize, chunks: &[&[u8]]) -> (Vec<Vec<u8>>, Result<(), TooLong>) {
-        let (mut lines, mut buf, mut out) = (Lines::new(limit), BytesMut::new(), Vec::new());
-        for chunk in chunks {
-            buf.extend_from_slice(chunk);
+        let (mut lines, mut out) = (Lines::new(limit), Vec::new());
+        for mut arrived in chunks.iter().copied() {
             loop {
-                match lines.next(&mut buf) {
+                match lines.next(&mut arrived) {
                     Ok(Some(line)) => out.push(line.to_vec()),
                     Ok(None) => break,
                     Err(error) => return (out, Err(error)),
@@ -107,25 +117,33 @@ mod tests {
 
     #[test]
     fn c03_limit_can_be_raised_while_a_line_is_arriving() {
-        let (mut lines, mut buf) = (Lines::new(4), BytesMut::from(&b"1234"[..]));
-        assert_eq!(lines.next(&mut buf), Ok(None));
+        let mut lines = Lines::new(4);
+        assert_eq!(lines.next(&mut &b"1234"[..]), Ok(None));
         lines.set_limit(6);
-        buf.extend_from_slice(b"56\n7");
-        assert_eq!(lines.next(&mut buf), Ok(Some(BytesMut::from(&b"123456"[..]))));
+        let mut arrived = &b"56\n7"[..];
+        assert_eq!(lines.next(&mut arrived), Ok(Some(&b"123456"[..])));
         lines.set_limit(0);
-        assert_eq!(lines.next(&mut buf), Err(TooLong { limit: 0 }));
+        assert_eq!(lines.next(&mut arrived), Err(TooLong { limit: 0 }));
     }
 
     #[test]
-    fn f42_an_endless_line_is_looked_at_once() {
-        let (mut lines, mut buf) = (Lines::new(4096), BytesMut::new());
+    fn f42_of_an_endless_line_no_more_than_the_limit_is_kept() {
+        let mut lines = Lines::new(4096);
         for arrived in 1..=4096 {
-            buf.extend_from_slice(b"[");
-            assert_eq!(lines.next(&mut buf), Ok(None));
-            assert_eq!(lines.searched, arrived);
+            assert_eq!(lines.next(&mut &b"["[..]), Ok(None));
+            assert_eq!((lines.begun.len(), lines.is_between()), (arrived, false));
         }
-        buf.extend_from_slice(b"[");
-        assert_eq!(lines.next(&mut buf), Err(TooLong { limit: 4096 }));
+        assert_eq!(lines.next(&mut &b"["[..]), Err(TooLong { limit: 4096 }));
+    }
+
+    #[test]
+    fn nothing_is_kept_between_lines() {
+        let mut lines = Lines::new(9);
+        assert_eq!(lines.next(&mut &b"ab"[..]), Ok(None));
+        assert_eq!(lines.next(&mut &b"c\n"[..]), Ok(Some(&b"abc"[..])));
+        assert!(lines.is_between());
+        assert_eq!(lines.next(&mut &b""[..]), Ok(None));
+        assert_eq!(lines.begun.capacity(), 0);
     }
 
     proptest! {

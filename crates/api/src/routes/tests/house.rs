@@ -141,7 +141,7 @@ impl House {
             time_ms: now,
             hashrate: 1234.5,
             connections: 3,
-            workers: vec![state, gone],
+            workers: [state, gone].into(),
             tip: Some(pool::roster::Tip { height: 8, network_difficulty: DIFFICULTY, template_time_ms: now }),
             rejects,
             storing: true,

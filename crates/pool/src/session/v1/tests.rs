@@ -74,7 +74,7 @@ impl Desk {
         let (postings, templates) = watch::channel(None);
         let (post, posted) = watch::channel(None);
         tokio::spawn(board.clone().run(templates, config.repeat, post));
-        let space = Space::new(3, 60_000);
+        let space = Space::new(3, 1, 60_000);
         let session = Session::new(config.clone(), space.clone(), board.clone());
         let (now_ms, storing, out) = (NOW, true, Outcome::default());
         let mut desk =
