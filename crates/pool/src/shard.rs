@@ -44,8 +44,9 @@ const EVENTS: usize = 128;
 const ACCEPTED: usize = 32;
 /// Bytes that are read of a connection in one turn.
 const READ: usize = 16 * 1024;
-/// How often the loop turns though nothing happens.
-const IDLE: Duration = Duration::from_millis(100);
+/// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
+/// timer per turn: whoever has its waker wakes it.
+pub(crate) const IDLE: Duration = Duration::from_millis(100);
 /// How often each connection is looked after, in milliseconds: its difficulty when it is silent, its time limits.
 const LOOK_AFTER_MS: u64 = 2_000;
 /// How often refused submissions go to the spool, in seconds.
@@ -102,7 +103,7 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// To accept from `listeners`; and what wakes who waits there: for a new posting, or to stop.
+    /// To accept from `listeners`; and what wakes who waits there: each [`IDLE`], for a new posting, and to stop.
     pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
@@ -144,7 +145,7 @@ impl Shard {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !self.house.stop.load(Ordering::Relaxed) {
-            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "waiting for sockets failed");
@@ -166,13 +167,13 @@ impl Shard {
         self.turn.save_rejects(self.now);
     }
 
-    /// How long to wait for something to happen.
-    fn patience(&self) -> Duration {
+    /// How long to wait for something to happen, if not until it does.
+    fn patience(&self) -> Option<Duration> {
         if !self.again.is_empty() || self.fanout.is_under_way() {
-            return Duration::ZERO;
+            return Some(Duration::ZERO);
         }
         let next = self.paused.iter().map(|(until_ms, _)| until_ms.saturating_sub(self.now.ms)).min();
-        next.map_or(IDLE, |ms| IDLE.min(Duration::from_millis(ms.max(1))))
+        next.map(|ms| Duration::from_millis(ms.max(1)))
     }
 
     fn serve(&mut self, event: &Event) {

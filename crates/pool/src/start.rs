@@ -22,7 +22,7 @@ use crate::{
     clock::{millis, unix_ms},
     gate::Gate,
     roster::{Closings, Gathered, Tip, View},
-    shard::{Entrance, House, Shard},
+    shard::{self, Entrance, House, Shard},
     space::Space,
     turn::Turn,
 };
@@ -165,9 +165,14 @@ impl Wakers {
     }
 }
 
-/// Tells the shards of each new posting, until there are no more.
+/// Wakes the shards for each new posting, and every so often, until they stop.
 async fn ring(mut postings: watch::Receiver<Option<Arc<Posting>>>, wakers: Wakers) {
-    while postings.changed().await.is_ok() {
+    let mut idle = tokio::time::interval(shard::IDLE);
+    while !wakers.is_stopped() {
+        tokio::select! {
+            Ok(()) = postings.changed() => {}
+            _ = idle.tick() => {}
+        }
         wakers.wake();
     }
 }
