@@ -40,7 +40,7 @@ pub struct Rules {
 /// What a submission is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Hash of the header.
+    /// Hash of the header; all ones where the extranonce is of another size, and so nothing was hashed.
     pub hash: Hash,
     /// Whether the hash meets the network target. Such a submission goes to the nodes whatever `share` says: the
     /// chain has its own rules, and a block on a stale job may still win.
@@ -55,17 +55,17 @@ pub struct Verdict {
 /// The extranonce must have the size that the job asks for; it is part of the rules here, since a coinbase with another
 /// one would not even parse.
 pub fn check(job: &Job, submission: &Submission, rules: &Rules) -> Verdict {
-    let hash = sha256::double(&job.header(submission));
-    let fits = submission.extranonce.as_bytes().len() == job.coinbase.extranonce_size();
-    let is_block = fits && job.network_target.is_met_by(&hash);
-    Verdict { hash, is_block, share: judge(job, submission, rules, fits, &hash) }
+    if submission.extranonce.as_bytes().len() != job.coinbase.extranonce_size() {
+        return Verdict { hash: [0xff; 32], is_block: false, share: Err(Reason::ExtranonceLength) };
+    }
+    let hash = sha256::header(&job.header(submission));
+    let is_block = job.network_target.is_met_by(&hash);
+    Verdict { hash, is_block, share: judge(job, submission, rules, &hash) }
 }
 
-fn judge(job: &Job, submission: &Submission, rules: &Rules, fits: bool, hash: &Hash) -> Result<(), Reason> {
+fn judge(job: &Job, submission: &Submission, rules: &Rules, hash: &Hash) -> Result<(), Reason> {
     let latest = job.time.saturating_add(TIME_ROLL).min(rules.now.saturating_add(TIME_AHEAD));
-    if !fits {
-        Err(Reason::ExtranonceLength)
-    } else if rules.stale {
+    if rules.stale {
         Err(Reason::Stale)
     } else if submission.time < job.min_time {
         Err(Reason::TimeTooOld)

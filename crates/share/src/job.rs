@@ -2,7 +2,7 @@
 
 use crate::{
     Target,
-    sha256::{self, Midstate},
+    sha256::{self, Gapped},
 };
 
 pub use crate::sha256::Hash;
@@ -49,15 +49,15 @@ pub struct Coinbase {
     prefix: Box<[u8]>,
     suffix: Box<[u8]>,
     extranonce_size: usize,
-    midstate: Midstate,
+    hash: Gapped,
 }
 
 impl Coinbase {
     /// `extranonce_size` in bytes, at most [`Extranonce::MAX`].
     pub fn new(prefix: Vec<u8>, suffix: Vec<u8>, extranonce_size: usize) -> Self {
         debug_assert!(extranonce_size <= Extranonce::MAX);
-        let midstate = Midstate::new(&prefix);
-        Self { prefix: prefix.into(), suffix: suffix.into(), extranonce_size, midstate }
+        let hash = Gapped::new(&prefix, extranonce_size, &suffix);
+        Self { prefix: prefix.into(), suffix: suffix.into(), extranonce_size, hash }
     }
 
     /// All that stands before the extranonce.
@@ -75,9 +75,10 @@ impl Coinbase {
         self.extranonce_size
     }
 
-    /// The txid with this extranonce.
+    /// The txid with this extranonce. One of another size than was asked for is hashed as it is, which takes longer.
     pub fn txid(&self, extranonce: &Extranonce) -> Hash {
-        self.midstate.finish(&[extranonce.as_bytes(), &self.suffix])
+        let hash = self.hash.double(extranonce.as_bytes());
+        hash.unwrap_or_else(|| sha256::double(&self.with(extranonce)))
     }
 
     /// The whole transaction without witness.

@@ -82,6 +82,29 @@ fn each_rule() {
 }
 
 #[test]
+fn c45_f35_header_times() {
+    let judged = |time: u32, job_time: u32, now: u32| {
+        let job = Job { time: job_time, min_time: job_time - 3_600, ..job() };
+        let submission = Submission { time, ..submission() };
+        let rules = Rules { target: Target::MAX, version_mask: VERSION_MASK, now, stale: false };
+        check(&job, &submission, &rules).share
+    };
+    // Midnight, UTC, and a day whose last second is rolled over.
+    let midnight = 1_700_006_400;
+    assert_eq!(judged(midnight + 5, midnight - 5, midnight - 5), Ok(()));
+    assert_eq!(judged(midnight - 5 - 3_600, midnight - 5, midnight), Ok(()));
+    assert_eq!(judged(midnight - 6 - 3_600, midnight - 5, midnight), Err(Reason::TimeTooOld));
+    assert_eq!(judged(midnight + TIME_ROLL, midnight, midnight), Ok(()));
+    assert_eq!(judged(midnight + TIME_ROLL + 1, midnight, midnight), Err(Reason::TimeTooNew));
+    // A job that is old already: what the chain takes is reckoned from now, what the miner may roll from the job.
+    assert_eq!(judged(midnight + TIME_ROLL, midnight, midnight + 600), Ok(()));
+    assert_eq!(judged(midnight + TIME_ROLL + 1, midnight, midnight + 600), Err(Reason::TimeTooNew));
+    // At the end of the 32 bits nothing wraps around.
+    assert_eq!(judged(u32::MAX, u32::MAX - 5, u32::MAX), Ok(()));
+    assert_eq!(judged(5, u32::MAX - 5, u32::MAX), Err(Reason::TimeTooOld));
+}
+
+#[test]
 fn a_block_is_a_block_whatever_else_is_wrong() {
     let mut job = job();
     job.network_target = Difficulty::new(600.0).unwrap().target();
