@@ -111,9 +111,8 @@ impl Board {
             None => 0,
         };
         let is_empty = |posting: &Posting| posting.template.transaction_count == 0;
-        let is_urgent = before.is_none_or(|before| {
-            before.tip != tip || (is_empty(before) && template.transaction_count > 0)
-        });
+        let is_urgent = before
+            .is_none_or(|before| before.tip != tip || (is_empty(before) && template.transaction_count > 0));
         Posting {
             board: self.clone(),
             id: self.next_id(),

@@ -13,6 +13,10 @@ pub enum Closed {
     Broken,
     /// What it speaks is not Stratum V1.
     NotStratum,
+    /// It does not speak TLS, or none that we do, where it must.
+    NotTls,
+    /// It comes from a proxy, but does not begin with a PROXY header.
+    NoProxyHeader,
     /// A line was longer than is allowed.
     LineTooLong,
     /// Too much of what it handed in was bad.
@@ -41,10 +45,12 @@ pub enum Closed {
 
 impl Closed {
     /// Every reason, in the order of the type.
-    pub const ALL: [Closed; 15] = [
+    pub const ALL: [Closed; 17] = [
         Closed::Left,
         Closed::Broken,
         Closed::NotStratum,
+        Closed::NotTls,
+        Closed::NoProxyHeader,
         Closed::LineTooLong,
         Closed::BadSubmits,
         Closed::NotAuthorized,
@@ -61,7 +67,14 @@ impl Closed {
 
     /// Whether it speaks against the address that the connection came from.
     pub fn is_offence(self) -> bool {
-        matches!(self, Closed::NotStratum | Closed::LineTooLong | Closed::BadSubmits | Closed::NotReading)
+        matches!(
+            self,
+            Closed::NotStratum
+                | Closed::NotTls
+                | Closed::LineTooLong
+                | Closed::BadSubmits
+                | Closed::NotReading
+        )
     }
 }
 
@@ -82,6 +95,8 @@ impl fmt::Display for Closed {
             Closed::Left => "the miner left",
             Closed::Broken => "the connection broke",
             Closed::NotStratum => "this is not Stratum V1",
+            Closed::NotTls => "this is not TLS 1.2 or 1.3",
+            Closed::NoProxyHeader => "no PROXY header from a proxy",
             Closed::LineTooLong => "a line was too long",
             Closed::BadSubmits => "too many bad submissions",
             Closed::NotAuthorized => "no worker was authorized in time",

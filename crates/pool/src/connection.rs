@@ -14,9 +14,10 @@ use crate::{
     Limits,
     closed::Closed,
     fading::Fading,
-    gate::Pass,
+    gate::{Gate, Pass},
     roster::Tally,
     session::{Now, Outcome, v1::Session},
+    wire::{Carried, Door, Wire},
 };
 
 /// Points against a connection halve in this time, in milliseconds.
@@ -26,7 +27,10 @@ const WORK_HALF_LIFE_MS: f64 = 600_000.0;
 
 /// A miner's connection.
 pub(crate) struct Connection {
-    pub stream: TcpStream,
+    stream: TcpStream,
+    wire: Wire,
+    /// How it came in.
+    door: Rc<Door>,
     pub pass: Pass,
     pub session: Session,
     /// By the session's index of workers.
@@ -63,9 +67,18 @@ pub(crate) enum Heard {
 
 impl Connection {
     /// `now_ms` here and below: of the clock that never goes back.
-    pub fn new(stream: TcpStream, pass: Pass, session: Session, limits: &Limits, now_ms: u64) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        door: Rc<Door>,
+        pass: Pass,
+        session: Session,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Self {
         Self {
             stream,
+            wire: door.wire(pass.address()),
+            door,
             pass,
             session,
             tallies: Vec::new(),
@@ -86,9 +99,9 @@ impl Connection {
     pub fn read(
         &mut self,
         scratch: &mut [u8],
+        gate: &Gate,
         limits: &Limits,
-        now: Now<'_>,
-        now_ms: u64,
+        (now, now_ms): (Now<'_>, u64),
         out: &mut Outcome,
     ) -> Heard {
         let read = loop {
@@ -110,9 +123,20 @@ impl Connection {
             }
         };
         self.heard_ms = now_ms;
-        let is_full = length == scratch.len();
-        self.hear(scratch.get(..length).unwrap_or_default(), limits, now, out);
-        if is_full { Heard::Some } else { Heard::All }
+        let bytes = scratch.get(..length).unwrap_or_default();
+        let Self { wire, door, pass, .. } = self;
+        // Whom a proxy speaks for is let in, counted and banned for himself.
+        let mut came_from = |address| {
+            *pass = gate.enter(address, now.ms)?;
+            Ok(())
+        };
+        match wire.take(bytes, door, &mut came_from) {
+            Ok(Carried::Nothing) => {}
+            Ok(Carried::Plain(bytes)) => self.hear(bytes, limits, now, out),
+            Ok(Carried::Secret(bytes)) => self.hear(&bytes, limits, now, out),
+            Err(why) => out.close = Some(why),
+        }
+        if length == scratch.len() { Heard::Some } else { Heard::All }
     }
 
     fn hear(&mut self, mut arrived: &[u8], limits: &Limits, now: Now<'_>, out: &mut Outcome) {
@@ -134,6 +158,16 @@ impl Connection {
         }
     }
 
+    /// Whether the next read may take the time of a TLS handshake.
+    pub fn is_handshaking(&self) -> bool {
+        self.wire.is_handshaking() || (self.door.is_tls_only && !self.session.is_authorized())
+    }
+
+    /// Whether there is something to write though nothing was said: TLS answers for itself.
+    pub fn wants_write(&self) -> bool {
+        self.wire.wants_write()
+    }
+
     /// Writes `bytes`, or keeps what the peer does not take now.
     pub fn write(
         &mut self,
@@ -142,6 +176,8 @@ impl Connection {
         token: Token,
         now_ms: u64,
     ) -> Result<(), Closed> {
+        let wrapped = self.wire.wrap(bytes);
+        let bytes = wrapped.as_deref().unwrap_or(bytes);
         if let Some(backlog) = &mut self.backlog {
             backlog.bytes.extend_from_slice(bytes);
             return Ok(());
@@ -178,8 +214,9 @@ impl Connection {
 
     /// Why the connection has lasted too long as it is, if it has.
     pub fn overdue(&self, limits: &Limits, now_ms: u64) -> Option<Closed> {
-        let is_over =
-            |since_ms: u64, limit: std::time::Duration| u128::from(now_ms - since_ms.min(now_ms)) > limit.as_millis();
+        let is_over = |since_ms: u64, limit: std::time::Duration| {
+            u128::from(now_ms - since_ms.min(now_ms)) > limit.as_millis()
+        };
         if self.backlog.as_ref().is_some_and(|backlog| is_over(backlog.since_ms, limits.write)) {
             Some(Closed::NotReading)
         } else if !self.session.is_authorized() && is_over(self.opened_ms, limits.authorize) {

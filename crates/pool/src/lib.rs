@@ -31,11 +31,15 @@ mod shard;
 pub mod space;
 mod start;
 mod sweep;
+pub mod tls;
 mod turn;
 pub mod vardiff;
+mod wire;
 
 pub use closed::Closed;
 pub use config::{Config, Limits, VardiffConfig};
 pub use listen::Listener;
 pub use roster::{Roster, Snapshot, WorkerState};
 pub use start::{Pool, StartError};
+pub use tls::{Tls, TlsError};
+pub use wire::Door;

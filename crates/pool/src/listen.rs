@@ -9,6 +9,8 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::wire::Door;
+
 /// Connections that wait to be accepted; the kernel cuts it to what it allows. A restart brings all miners at once
 /// (F-43).
 const BACKLOG: i32 = 65_535;
@@ -19,19 +21,20 @@ const SEND_BUFFER: usize = 64 * 1024;
 pub struct Listener {
     address: SocketAddr,
     sockets: Vec<TcpListener>,
+    door: Door,
 }
 
 impl Listener {
-    /// Listens on `address`, for `shards` shards. Port 0: the system chooses one.
+    /// Listens on `address`, for `shards` shards; who connects comes in by `door`. Port 0: the system chooses one.
     ///
     /// # Errors
     /// If the address cannot be had, also when another process has it.
-    pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, shards: usize, door: Door) -> io::Result<Self> {
         // Sockets that share an address would share it with those of another pool as well; one that does not finds out
         // whether there are any, and which port is free.
         let address = TcpListener::bind(address)?.local_addr()?;
         let sockets = (0..shards.max(1)).map(|_| listen(address)).collect::<io::Result<_>>()?;
-        Ok(Self { address, sockets })
+        Ok(Self { address, sockets, door })
     }
 
     /// Where it listens.
@@ -39,9 +42,13 @@ impl Listener {
         self.address
     }
 
-    /// The sockets, one per shard.
-    pub(crate) fn into_sockets(self) -> Vec<TcpListener> {
-        self.sockets
+    /// The sockets, one per shard, and their door.
+    pub(crate) fn into_sockets(self) -> impl Iterator<Item = (TcpListener, Door)> {
+        self.sockets.into_iter().map(move |socket| (socket, self.door.clone()))
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 }
 
@@ -78,17 +85,17 @@ mod tests {
 
     #[test]
     fn shards_share_an_address_but_pools_do_not() {
-        let listener = Listener::bind(ANY, 3).unwrap();
+        let listener = Listener::bind(ANY, 3, Door::default()).unwrap();
         assert_eq!(listener.sockets.len(), 3);
         let all_alike = |socket: &TcpListener| socket.local_addr().unwrap() == listener.address();
         assert!(listener.sockets.iter().all(all_alike) && listener.address().port() != 0);
-        let second = Listener::bind(listener.address(), 1);
+        let second = Listener::bind(listener.address(), 1, Door::default());
         assert_eq!(second.err().map(|error| error.kind()), Some(ErrorKind::AddrInUse));
     }
 
     #[test]
     fn f40_accepted_connections_inherit_what_notices_the_dead() {
-        let listener = Listener::bind(ANY, 1).unwrap();
+        let listener = Listener::bind(ANY, 1, Door::default()).unwrap();
         let _miner = TcpStream::connect(listener.address()).unwrap();
         let socket = &listener.sockets[0];
         socket.set_nonblocking(false).unwrap();

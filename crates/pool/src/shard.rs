@@ -7,6 +7,7 @@
 use std::{
     io, mem,
     net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +34,7 @@ use crate::{
     space::Space,
     sweep::Sweep,
     turn::Turn,
+    wire::Door,
 };
 use fanout::Fanout;
 
@@ -44,6 +46,8 @@ const EVENTS: usize = 128;
 const ACCEPTED: usize = 32;
 /// Bytes that are read of a connection in one turn.
 const READ: usize = 16 * 1024;
+/// TLS handshakes in one turn: each may take most of a millisecond, and after a restart everybody comes at once (F-43).
+const HANDSHAKES: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
 pub(crate) const IDLE: Duration = Duration::from_millis(100);
@@ -74,7 +78,7 @@ pub(crate) struct House {
 pub(crate) struct Shard {
     house: House,
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Rc<Door>)>,
     connections: Slab<Connection>,
     /// As many places as there were ever connections at once.
     places: usize,
@@ -87,6 +91,8 @@ pub(crate) struct Shard {
     /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
     /// shard's clock.
     paused: Vec<(u64, Token)>,
+    /// TLS handshakes that this turn still has time for.
+    handshakes: usize,
     scratch: Vec<u8>,
     begun: Instant,
     now: Moment,
@@ -99,16 +105,17 @@ pub(crate) struct Shard {
 /// Where a shard waits: made before its thread, so that what fails, fails at the start.
 pub(crate) struct Entrance {
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Door)>,
 }
 
 impl Entrance {
     /// To accept from `listeners`; and what wakes who waits there: each [`IDLE`], for a new posting, and to stop.
-    pub fn new(listeners: Vec<std::net::TcpListener>) -> io::Result<(Self, Waker)> {
+    pub fn new(listeners: Vec<(std::net::TcpListener, Door)>) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let mut listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
-        for (index, listener) in listeners.iter_mut().enumerate() {
+        let mut listeners: Vec<_> =
+            listeners.into_iter().map(|(listener, door)| (TcpListener::from_std(listener), door)).collect();
+        for (index, (listener, _)) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
         }
         Ok((Self { poll, listeners }, waker))
@@ -124,7 +131,11 @@ impl Shard {
         Self {
             house,
             poll: entrance.poll,
-            listeners: entrance.listeners,
+            listeners: entrance
+                .listeners
+                .into_iter()
+                .map(|(listener, door)| (listener, Rc::new(door)))
+                .collect(),
             connections: Slab::new(),
             places: 0,
             turn,
@@ -132,6 +143,7 @@ impl Shard {
             look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
             paused: Vec::new(),
+            handshakes: HANDSHAKES,
             scratch: vec![0; READ],
             begun,
             now,
@@ -153,6 +165,7 @@ impl Shard {
             }
             self.now = Moment::now(self.begun);
             let again = mem::take(&mut self.again);
+            self.handshakes = HANDSHAKES;
             events.iter().for_each(|event| self.serve(event));
             again.into_iter().for_each(|token| self.ready(token));
             self.resume();
@@ -198,9 +211,9 @@ impl Shard {
 
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTED {
-            let Some(listener) = self.listeners.get(index) else { return };
+            let Some((listener, door)) = self.listeners.get(index) else { return };
             match listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, peer, door.clone()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
@@ -211,7 +224,7 @@ impl Shard {
         self.again.push(listener_token(index));
     }
 
-    fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
         let pass = match self.house.gate.enter(peer.ip(), self.now.unix_ms) {
             Ok(pass) => pass,
             Err(refusal) => {
@@ -227,23 +240,15 @@ impl Shard {
         }
         let House { config, space, board, .. } = &self.house;
         let session = Session::new(config.clone(), space.clone(), board.clone());
-        place.insert(Connection::new(stream, pass, session, &config.limits, self.now.ms));
+        place.insert(Connection::new(stream, door, pass, session, &config.limits, self.now.ms));
         self.places = self.places.max(index + 1);
     }
 
     /// Lets the session of a connection say something: `have` is given the connection, and what the session may know.
-    fn hear(
-        &mut self,
-        index: usize,
-        have: impl FnOnce(&mut Connection, Now<'_>, &mut Turn, &mut [u8]),
-    ) {
+    fn hear(&mut self, index: usize, have: impl FnOnce(&mut Connection, Now<'_>, &mut Turn, &mut [u8])) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let (place, limits) = (self.turn.place(), self.house.config.limits);
-        let now = Now {
-            ms: self.now.unix_ms,
-            posting: self.fanout.posting(),
-            storing: self.turn.is_storing,
-        };
+        let now = Now { ms: self.now.unix_ms, posting: self.fanout.posting(), storing: self.turn.is_storing };
         have(connection, now, &mut self.turn, &mut self.scratch);
         self.turn.note(index, connection, place, &limits, self.now);
     }
@@ -257,12 +262,18 @@ impl Shard {
                 if let Some(until_ms) = connection.paused_until().filter(|until_ms| *until_ms > ms) {
                     return self.pause(Token(index), until_ms);
                 }
+                if connection.is_handshaking() {
+                    let Some(left) = self.handshakes.checked_sub(1) else {
+                        return self.again.push(Token(index));
+                    };
+                    self.handshakes = left;
+                }
             }
             None => return,
         }
-        let limits = self.house.config.limits;
+        let (limits, gate) = (self.house.config.limits, self.house.gate.clone());
         self.hear(index, |connection, now, turn, scratch| {
-            heard = connection.read(scratch, &limits, now, ms, &mut turn.out);
+            heard = connection.read(scratch, &gate, &limits, (now, ms), &mut turn.out);
         });
         if heard == Heard::Some {
             self.again.push(Token(index));
@@ -291,7 +302,7 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(due.connection) else { continue };
             let bytes = self.turn.reply(due);
             let token = Token(due.connection);
-            let written = match bytes.is_empty() {
+            let written = match bytes.is_empty() && !connection.wants_write() {
                 true => Ok(()),
                 false => connection.write(bytes, self.poll.registry(), token, self.now.ms),
             };
@@ -308,7 +319,9 @@ impl Shard {
             Ok(false) => {}
             Ok(true) => {
                 if mem::take(&mut connection.is_owed) {
-                    self.hear(index, |connection, now, turn, _| connection.session.posted(now, &mut turn.out));
+                    self.hear(index, |connection, now, turn, _| {
+                        connection.session.posted(now, &mut turn.out)
+                    });
                 }
                 self.again.push(Token(index));
             }

@@ -24,7 +24,9 @@ use crate::{
     roster::{Closings, Gathered, Tip, View},
     shard::{self, Entrance, House, Shard},
     space::Space,
+    tls::Tls,
     turn::Turn,
+    wire::Door,
 };
 
 /// Why the pool cannot start.
@@ -46,6 +48,9 @@ pub enum StartError {
 /// Postings are made anew in this part of the interval in which everybody is sent one, so that there always is one that
 /// they do not have yet.
 const REPOST: f64 = 0.9;
+
+/// How often certificates are looked at.
+const RENEW: Duration = Duration::from_secs(10);
 
 /// A running pool. Call [`Pool::stop`] to end it; dropped, it goes on until the process ends.
 pub struct Pool {
@@ -82,10 +87,13 @@ impl Pool {
             postings: postings.clone(),
             stop: Arc::default(),
         };
-        let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-        for socket in listeners.into_iter().flat_map(|listener| listener.into_sockets().into_iter().enumerate()) {
-            if let Some(shard) = sockets.get_mut(socket.0) {
-                shard.push(socket.1);
+        let certificates: Vec<Tls> =
+            listeners.iter().filter_map(|listener| listener.door().tls.clone()).collect();
+        let mut sockets: Vec<Vec<(TcpListener, Door)>> = (0..count).map(|_| Vec::new()).collect();
+        for (index, socket) in listeners.into_iter().flat_map(|listener| listener.into_sockets().enumerate())
+        {
+            if let Some(shard) = sockets.get_mut(index) {
+                shard.push(socket);
             }
         }
         let (mut views, mut wakers, mut shards) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,6 +121,7 @@ impl Pool {
         }
         tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), posting));
         tokio::spawn(ring(postings.clone(), wakers.clone()));
+        tokio::spawn(renew(certificates, wakers.clone()));
         let (figures, roster) = Roster::channel();
         tokio::spawn(gather(views, house.closed, postings, figures, wakers));
         Ok(Self { roster, ..pool })
@@ -174,6 +183,21 @@ async fn ring(mut postings: watch::Receiver<Option<Arc<Posting>>>, wakers: Waker
             _ = idle.tick() => {}
         }
         wakers.wake();
+    }
+}
+
+/// Reads certificates again when they change: they are renewed by others, every few weeks (F-46).
+async fn renew(certificates: Vec<Tls>, wakers: Wakers) {
+    let mut looks = tokio::time::interval(RENEW);
+    while !wakers.is_stopped() {
+        looks.tick().await;
+        for tls in &certificates {
+            match tls.reload() {
+                Ok(true) => tracing::info!(?tls, "the certificate was read again"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the certificate has changed, but the old one stays"),
+            }
+        }
     }
 }
 

@@ -10,12 +10,7 @@ use share::Reason;
 use template::{Solved, Submitter};
 
 use crate::{
-    Limits,
-    clock::Moment,
-    closed::Closed,
-    connection::Connection,
-    roster::Tallies,
-    session::Outcome,
+    Limits, clock::Moment, closed::Closed, connection::Connection, roster::Tallies, session::Outcome,
 };
 
 /// So much room for replies is kept from turn to turn, in bytes.
@@ -91,7 +86,7 @@ impl Turn {
         }
         connection.show_difficulty();
         let (bytes, close) = (place..self.out.reply.len(), self.out.close.take());
-        if !bytes.is_empty() || close.is_some() || has_shares {
+        if !bytes.is_empty() || close.is_some() || has_shares || connection.wants_write() {
             self.due.push(Due { connection: index, bytes, close, has_shares });
         }
     }

@@ -15,7 +15,7 @@ use std::{
 use bitcoin::{Address, Network};
 use ipnet::IpNet;
 use ledger::{Scheme, Terms};
-use pool::{Limits, VardiffConfig};
+use pool::{Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Rpc, RpcConfig};
 
@@ -36,6 +36,12 @@ pub struct Config {
     pub terms: Terms,
     /// Where Stratum V1 is served; at least one.
     pub v1: Vec<SocketAddr>,
+    /// Where Stratum V1 is served in TLS only.
+    pub v1_tls: Vec<SocketAddr>,
+    /// For TLS: the certificate and its key.
+    pub tls: Option<Tls>,
+    /// Networks of proxies whose connections begin with a PROXY header.
+    pub proxies: Vec<IpNet>,
     /// How miners reach it, as the dashboard says.
     pub stratum_urls: Vec<String>,
     /// Threads that serve miners.
@@ -89,10 +95,15 @@ impl Config {
             pool_address: address.to_string(),
         };
         let v1: Vec<SocketAddr> = listen("stratum.v1", &file.stratum.v1)?;
-        if v1.is_empty() {
+        let v1_tls = listen("stratum.v1_tls", &file.stratum.v1_tls)?;
+        if v1.is_empty() && v1_tls.is_empty() {
             return Err(
                 "stratum.v1 is empty: name at least one address to listen on, like \"0.0.0.0:3333\"".into()
             );
+        }
+        let tls = tls(&file.stratum)?;
+        if tls.is_none() && !v1_tls.is_empty() {
+            return Err("stratum.v1_tls needs stratum.tls_certificate and stratum.tls_key".into());
         }
         listen("stratum.v2", &file.stratum.v2)?;
         let mut notes = Vec::new();
@@ -104,10 +115,16 @@ impl Config {
             notes.push("node: ipc and zmq_hashblock are not used yet; long polling is".into());
         }
         let api = listen("api.listen", std::slice::from_ref(&file.api.listen))?[0];
-        if v1.contains(&api) && api.port() != 0 {
+        if [&v1[..], &v1_tls].concat().contains(&api) && api.port() != 0 {
             return Err(format!("api.listen and stratum.v1 are both {api}: give each an address of its own"));
         }
-        let urls = v1.iter().map(|address| format!("stratum+tcp://{address}")).collect();
+        if let Some(both) = v1.iter().find(|address| address.port() != 0 && v1_tls.contains(address)) {
+            return Err(format!(
+                "stratum.v1 and stratum.v1_tls are both {both}: leave it in stratum.v1, which takes TLS too"
+            ));
+        }
+        let urls = stratum_urls(&v1, &v1_tls);
+        let proxies = networks("stratum.proxies", &file.stratum.proxies)?;
         let spool = file.ledger.spool;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -117,11 +134,14 @@ impl Config {
             instance: file.pool.instance,
             terms,
             v1,
+            v1_tls,
+            tls,
             stratum_urls: file.stratum.public.unwrap_or(urls),
             shards: file.stratum.shards.unwrap_or(cores).clamp(1, 256),
             vardiff: vardiff(&file.vardiff)?,
             limits: limits(&file.limits)?,
-            trusted: trusted(file.limits.trusted)?,
+            trusted: trusted(file.limits.trusted, &proxies)?,
+            proxies,
             ledger_url: ledger_url(file.ledger.url)?,
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool)),
             spool,
@@ -134,7 +154,7 @@ impl Config {
 impl fmt::Display for Config {
     /// What an operator would want to see again, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { network, terms, v1, api, spool, blocks, shards, .. } = self;
+        let Self { network, terms, v1, v1_tls, api, spool, blocks, shards, .. } = self;
         writeln!(
             f,
             "network {network}, {:?}, fee {} ppm, pool address {}",
@@ -142,7 +162,7 @@ impl fmt::Display for Config {
         )?;
         let nodes: Vec<&str> = self.nodes.iter().map(|node| node.url.as_str()).collect();
         writeln!(f, "nodes {}", nodes.join(", "))?;
-        writeln!(f, "stratum v1 on {v1:?} with {shards} shards, api on {api}")?;
+        writeln!(f, "stratum v1 on {v1:?}, tls only on {v1_tls:?}, with {shards} shards, api on {api}")?;
         write!(f, "spool {}, blocks {}", spool.display(), blocks.display())?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
@@ -294,12 +314,39 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
     Ok(limits)
 }
 
-fn trusted(networks: Option<Vec<String>>) -> Result<Vec<IpNet>, String> {
-    let Some(networks) = networks else { return Ok(this_machine()) };
-    let parse = |text: &String| {
-        text.parse().map_err(|_| format!("limits.trusted: \"{text}\" is no network, like \"192.0.2.0/24\""))
+/// A proxy speaks for many: it is trusted, and those it speaks for are counted for themselves.
+fn trusted(given: Option<Vec<String>>, proxies: &[IpNet]) -> Result<Vec<IpNet>, String> {
+    let trusted = match given {
+        Some(given) => networks("limits.trusted", &given)?,
+        None => this_machine(),
     };
-    networks.iter().map(parse).collect()
+    Ok([&trusted, proxies].concat())
+}
+
+/// Networks; a bare address is one of its own.
+fn networks(key: &str, texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let parse = |text: &String| {
+        let network =
+            text.parse().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error));
+        network.map_err(|_| format!("{key}: \"{text}\" is no network, like \"192.0.2.0/24\""))
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn tls(file: &file::Stratum) -> Result<Option<Tls>, String> {
+    match (&file.tls_certificate, &file.tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Tls::load(certificate, key).map(Some).map_err(|error| format!("stratum.tls_certificate: {error}"))
+        }
+        _ => Err("stratum: give both tls_certificate and tls_key, or neither".into()),
+    }
+}
+
+/// How miners would reach these addresses.
+pub fn stratum_urls(v1: &[SocketAddr], v1_tls: &[SocketAddr]) -> Vec<String> {
+    let plain = v1.iter().map(|address| format!("stratum+tcp://{address}"));
+    plain.chain(v1_tls.iter().map(|address| format!("stratum+ssl://{address}"))).collect()
 }
 
 /// Who is trusted without a word from the operator: a proxy or a tunnel on this machine speaks for many.

@@ -100,6 +100,9 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
             pool_address: pool.to_string(),
         },
         v1: vec![options.stratum],
+        v1_tls: Vec::new(),
+        tls: None,
+        proxies: Vec::new(),
         stratum_urls: vec![format!("stratum+tcp://{}", reachable(options.stratum))],
         shards: 2,
         vardiff: VardiffConfig {

@@ -8,7 +8,7 @@ use std::{
 
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
-use pool::{Listener, Pool};
+use pool::{Door, Listener, Pool};
 use template::{Node, Rpc, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,7 +16,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{config::Config, failure::Failure, standing::Nodes};
+use crate::{
+    config::{Config, stratum_urls},
+    failure::Failure,
+    standing::Nodes,
+};
 
 /// How long the end may take: replies, the spool, blocks under way, the last batch into the database.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -28,7 +32,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let nodes = connect(&config).await?;
     let running = Running::start(&config, nodes).await?;
     config.notes.iter().for_each(|note| tracing::warn!("{note}"));
-    tracing::info!(api = %running.api, v1 = ?running.v1, "serving");
+    tracing::info!(api = %running.api, v1 = ?running.v1, v1_tls = ?running.v1_tls, "serving");
     told_to_stop().await?;
     tracing::info!("stopping");
     running.stop().await;
@@ -81,6 +85,8 @@ pub struct Running {
     pub api: SocketAddr,
     /// Where V1 is served.
     pub v1: Vec<SocketAddr>,
+    /// Where it is served in TLS only.
+    pub v1_tls: Vec<SocketAddr>,
     pool: Pool,
     source: Source,
     submitter: Submitter,
@@ -92,8 +98,7 @@ pub struct Running {
 impl Running {
     /// Opens the ledger, takes the ports, starts the rooms. What fails, fails before a miner is served.
     pub async fn start(config: &Config, nodes: Vec<Arc<dyn Node>>) -> Result<Self, Failure> {
-        let listen = |address: &SocketAddr| Listener::bind(*address, config.shards).map_err(taken(address));
-        let listeners = config.v1.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listen(config)?;
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, SpoolConfig::default())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
@@ -104,7 +109,9 @@ impl Running {
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
         let source = Source::start(nodes.clone(), SourceConfig::default());
 
-        let v1: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+        let (v1, v1_tls) = bound.split_at(config.v1.len().min(bound.len()));
+        let (v1, v1_tls) = (v1.to_vec(), v1_tls.to_vec());
         let api = site
             .local_addr()
             .map_err(|error| Failure::unavailable(format!("the API's listener has no address: {error}")))?;
@@ -126,7 +133,8 @@ impl Running {
         let until = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        let state = api::State { ledger: ledger.clone(), roster: pool.roster(), about: about(config, &v1) };
+        let state =
+            api::State { ledger: ledger.clone(), roster: pool.roster(), about: about(config, &v1, &v1_tls) };
         let site = site.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(site));
         let site = site.map_err(|error| Failure::unavailable(format!("cannot serve the API: {error}")))?;
         let serve = api::serve(site, state, until(stopped.clone()));
@@ -137,7 +145,7 @@ impl Running {
         });
         let chain = Arc::new(Nodes(nodes));
         let ledger = tokio::spawn(async move { ledger.run(chain, until(stopped)).await });
-        Ok(Self { api, v1, pool, source, submitter, stop, ledger, site })
+        Ok(Self { api, v1, v1_tls, pool, source, submitter, stop, ledger, site })
     }
 
     /// Lets everyone finish: miners are closed, the spool is drained, blocks under way are delivered.
@@ -157,6 +165,17 @@ impl Running {
     }
 }
 
+/// The addresses for miners, plain ones first.
+fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
+    let plain = config.v1.iter().map(|address| (address, false));
+    let all = plain.chain(config.v1_tls.iter().map(|address| (address, true)));
+    let bind = |(address, is_tls_only): (&SocketAddr, bool)| {
+        let door = Door { tls: config.tls.clone(), is_tls_only, proxies: config.proxies.clone() };
+        Listener::bind(*address, config.shards, door).map_err(taken(address))
+    };
+    all.map(bind).collect()
+}
+
 fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
     move |error| {
         let what = format!("cannot listen on {address} ({error}): free the port, or configure another");
@@ -164,17 +183,19 @@ fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
     }
 }
 
-fn about(config: &Config, v1: &[SocketAddr]) -> About {
+fn about(config: &Config, v1: &[SocketAddr], v1_tls: &[SocketAddr]) -> About {
     let scheme = match config.terms.scheme {
         Scheme::Solo => "solo",
         Scheme::Pplns { .. } => "pplns",
     };
     // Port 0 was chosen by the system: say which it is.
-    let bound = config.v1.iter().zip(v1).zip(&config.stratum_urls);
-    let urls = bound.map(|((wanted, bound), url)| match wanted.port() {
-        0 => format!("stratum+tcp://{bound}"),
+    let (wanted, bound) = ([&config.v1[..], &config.v1_tls].concat(), stratum_urls(v1, v1_tls));
+    let is_chosen = |at: usize| wanted.get(at).is_some_and(|address| address.port() == 0);
+    let url = |(at, url): (usize, &String)| match bound.get(at) {
+        Some(bound) if is_chosen(at) => bound.clone(),
         _ => url.clone(),
-    });
+    };
+    let urls = config.stratum_urls.iter().enumerate().map(url);
     About {
         network: config.network.to_string(),
         scheme: scheme.to_owned(),

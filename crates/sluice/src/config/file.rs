@@ -56,6 +56,12 @@ pub struct Pool {
 #[serde(deny_unknown_fields, default)]
 pub struct Stratum {
     pub v1: Vec<String>,
+    /// The same for those who must speak TLS. With a certificate, `v1` takes TLS too.
+    pub v1_tls: Vec<String>,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Networks of proxies whose connections begin with a PROXY header.
+    pub proxies: Vec<String>,
     pub v2: Vec<String>,
     /// What the dashboard tells miners to connect to, where that is not what is listened on.
     pub public: Option<Vec<String>>,
@@ -127,7 +133,16 @@ fn default_factor() -> u32 {
 
 impl Default for Stratum {
     fn default() -> Self {
-        Self { v1: vec!["0.0.0.0:3333".into()], v2: Vec::new(), public: None, shards: None }
+        Self {
+            v1: vec!["0.0.0.0:3333".into()],
+            v1_tls: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+            proxies: Vec::new(),
+            v2: Vec::new(),
+            public: None,
+            shards: None,
+        }
     }
 }
 

@@ -42,6 +42,14 @@ fn what_is_wrong_is_said_with_its_place() {
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"3333\"]", "stratum.v1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = []", "stratum.v1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
+    let tls = "v1 = [\"0.0.0.0:3333\"]\nv1_tls = [\"0.0.0.0:3334\"]";
+    check("v1 = [\"0.0.0.0:3333\"]", tls, "tls_certificate and stratum.tls_key");
+    let half = "v1 = [\"0.0.0.0:3333\"]\ntls_key = \"key.pem\"";
+    check("v1 = [\"0.0.0.0:3333\"]", half, "both tls_certificate and tls_key");
+    let missing = format!("{half}\ntls_certificate = \"/nowhere/cert.pem\"");
+    check("v1 = [\"0.0.0.0:3333\"]", &missing, "cannot read /nowhere/cert.pem");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = []\nproxies = [\"me\"]", "stratum.v1");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"0.0.0.0:3333\"]\nproxies = [\"me\"]", "stratum.proxies");
     check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// with a file, or postgres://");
     check("\n[ledger]", "\n[limits]\nline = 100\n[ledger]", "limits.line");
     check("\n[ledger]", "\n[limits]\ntrusted = [\"here\"]\n[ledger]", "limits.trusted");
@@ -65,9 +73,17 @@ fn every_key_of_the_sample_is_one() {
             _ => line.to_owned(),
         })
         .collect();
-    let (full, short) = (load(&uncommented.join("\n"), &[]).unwrap(), load(SAMPLE, &[]).unwrap());
+    let dir = tempfile::TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["pool.example".to_owned()]).unwrap();
+    std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let here = dir.path().to_str().unwrap();
+    let full = load(&uncommented.join("\n").replace("/etc/sluice", here), &[]).unwrap();
+    let short = load(SAMPLE, &[]).unwrap();
+    assert!(full.tls.is_some() && full.v1_tls.len() == 1 && full.proxies.len() == 1);
+    let trusted = full.trusted.strip_suffix(&full.proxies[..]).unwrap().to_vec();
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", short.limits));
-    assert_eq!((full.trusted, full.terms, full.instance), (short.trusted, short.terms, short.instance));
+    assert_eq!((trusted, full.terms, full.instance), (short.trusted, short.terms, short.instance));
 }
 
 #[test]
