@@ -20,10 +20,15 @@ use stratum::v1::Notify;
 use template::{CoinbaseError, Output, Template};
 use tokio::{sync::watch, time::Instant};
 
-use crate::space::{EXTRANONCE1, EXTRANONCE2};
+use crate::{
+    memory::Memory,
+    space::{EXTRANONCE1, EXTRANONCE2},
+};
 
-/// Makes postings out of templates.
+/// Makes postings out of templates. All sessions have it at hand.
 pub struct Board {
+    /// What workers had when they left.
+    pub memory: Memory,
     terms: Terms,
     tag: String,
     salt: [u8; 4],
@@ -69,31 +74,48 @@ impl Board {
     /// `tag` stands in every coinbase; `terms` say whom it pays.
     pub fn new(terms: Terms, tag: String) -> Arc<Self> {
         let salt = rand::rng().random();
-        Arc::new(Self { terms, tag, salt, last_id: AtomicU32::new(rand::rng().random::<u32>() >> 1) })
+        let last_id = AtomicU32::new(rand::rng().random::<u32>() >> 1);
+        Arc::new(Self { memory: Memory::default(), terms, tag, salt, last_id })
     }
 
-    /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes.
+    /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes. With
+    /// no template, or none for `no_work` (a node that works gives one every few seconds, however quiet its chain is),
+    /// there is no posting either (C-39).
     pub async fn run(
         self: Arc<Self>,
         mut templates: watch::Receiver<Option<Arc<Template>>>,
         repeat: Duration,
+        no_work: Duration,
         postings: watch::Sender<Option<Arc<Posting>>>,
     ) {
+        // Outlives a time without work: tips are counted on from it.
+        let mut last: Option<Arc<Posting>> = None;
+        let mut came = Instant::now();
         loop {
-            let template = templates.borrow_and_update().clone();
+            let template = templates.borrow_and_update().clone().filter(|_| came.elapsed() < no_work);
             if let Some(template) = template {
-                let posting = self.post(template, postings.borrow().as_deref());
+                let posting = Arc::new(self.post(template, last.as_deref()));
                 tracing::debug!(
                     height = posting.template.height,
                     id = posting.id,
                     tip = posting.tip,
                     "posted"
                 );
-                postings.send_replace(Some(Arc::new(posting)));
+                postings.send_replace(Some(posting.clone()));
+                last = Some(posting);
+            } else if postings.send_if_modified(|posting| posting.take().is_some()) {
+                tracing::error!("no fresh template: miners are let go, so that they turn to another pool");
             }
+            let due = Instant::now() + repeat;
+            let end = Some(came + no_work).filter(|&end| end > Instant::now());
             tokio::select! {
-                changed = templates.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(repeat) => {}
+                changed = templates.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    came = Instant::now();
+                }
+                () = tokio::time::sleep_until(end.map_or(due, |end| end.min(due))) => {}
             }
         }
     }
@@ -185,13 +207,13 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn c38_the_same_template_is_posted_again() {
-        let terms =
-            Terms { scheme: Scheme::Solo, fee_ppm: 0, pool_script: vec![0x51], pool_address: String::new() };
-        let template = Template {
+    const REPEAT: Duration = Duration::from_secs(30);
+    const NO_WORK: Duration = Duration::from_secs(120);
+
+    fn template(prev: u8) -> Arc<Template> {
+        Arc::new(Template {
             height: 7,
-            prev_hash: [1; 32],
+            prev_hash: [prev; 32],
             version: 0x2000_0000,
             bits: 0x1d00_ffff,
             network_target: share::Target::ONE,
@@ -203,22 +225,80 @@ mod tests {
             transaction_count: 0,
             branch: Vec::new(),
             long_poll: None,
-        };
-        let (_templates, source) = watch::channel(Some(Arc::new(template)));
-        let (post, mut posted) = watch::channel(None);
-        tokio::spawn(Board::new(terms, "/test/".into()).run(source, Duration::from_secs(30), post));
+        })
+    }
+
+    type Templates = watch::Sender<Option<Arc<Template>>>;
+    type Postings = watch::Receiver<Option<Arc<Posting>>>;
+
+    fn run() -> (Templates, Postings) {
+        let terms =
+            Terms { scheme: Scheme::Solo, fee_ppm: 0, pool_script: vec![0x51], pool_address: String::new() };
+        let (templates, source) = watch::channel(Some(template(1)));
+        let (post, postings) = watch::channel(None);
+        tokio::spawn(Board::new(terms, "/test/".into()).run(source, REPEAT, NO_WORK, post));
+        (templates, postings)
+    }
+
+    async fn next(postings: &mut Postings) -> Option<Arc<Posting>> {
+        postings.changed().await.unwrap();
+        postings.borrow_and_update().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c38_the_same_template_is_posted_again() {
+        let (_templates, mut postings) = run();
         let worker = Worker::parse("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", bitcoin::Network::Regtest);
         let worker = worker.unwrap();
         let mut works = Vec::new();
         for _ in 0..3 {
-            posted.changed().await.unwrap();
-            let posting: Arc<Posting> = posted.borrow_and_update().clone().unwrap();
-            works.push(posting.work(&worker).unwrap());
+            works.push(next(&mut postings).await.unwrap().work(&worker).unwrap());
         }
         assert!(works.windows(2).all(|pair| pair[0].id != pair[1].id && pair[0].tip == pair[1].tip));
         let times: Vec<u32> = works.iter().map(|work| work.job.time - 1_700_000_000).collect();
         assert_eq!(times, [0, 30, 60], "time goes on while no template comes");
         let text = |work: &Work| work.job.coinbase.prefix().to_vec();
         assert_ne!(text(&works[0]), text(&works[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c39_f01_there_is_no_posting_once_templates_are_old() {
+        let (templates, mut postings) = run();
+        let start = Instant::now();
+        let first = next(&mut postings).await.unwrap();
+        while next(&mut postings).await.is_some() {}
+        assert_eq!(start.elapsed(), NO_WORK);
+        // The nodes are back: on the same block, tips are counted on; on another one, jobs of before are stale.
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+        assert!(!postings.has_changed().unwrap(), "said once");
+        templates.send_replace(Some(template(1)));
+        assert_eq!(next(&mut postings).await.unwrap().tip, first.tip);
+        templates.send_replace(None);
+        assert!(next(&mut postings).await.is_none());
+        templates.send_replace(Some(template(2)));
+        assert_eq!(next(&mut postings).await.unwrap().tip, first.tip + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c39_a_quiet_chain_is_no_dead_node() {
+        let (templates, mut postings) = run();
+        let start = Instant::now();
+        // A node that works gives a template every now and then, though it be the same.
+        let refreshed = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                templates.send_replace(Some(template(1)));
+            }
+        };
+        let kept = async {
+            while start.elapsed() < Duration::from_secs(24 * 3600) {
+                assert!(next(&mut postings).await.is_some());
+            }
+        };
+        tokio::select! {
+            () = refreshed => {}
+            () = kept => {}
+        }
+        assert!(start.elapsed() >= Duration::from_secs(24 * 3600));
     }
 }

@@ -31,6 +31,8 @@ pub enum Closed {
     NotStored,
     /// No extranonce was left.
     NoExtranonce,
+    /// The nodes had given no work for too long: it is better off with another pool (C-39).
+    NoWork,
     /// The pool was stopping.
     Stopping,
     /// Not let in: the pool was full.
@@ -45,7 +47,7 @@ pub enum Closed {
 
 impl Closed {
     /// Every reason, in the order of the type.
-    pub const ALL: [Closed; 17] = [
+    pub const ALL: [Closed; 18] = [
         Closed::Left,
         Closed::Broken,
         Closed::NotStratum,
@@ -58,6 +60,7 @@ impl Closed {
         Closed::NotReading,
         Closed::NotStored,
         Closed::NoExtranonce,
+        Closed::NoWork,
         Closed::Stopping,
         Closed::Full,
         Closed::Address,
@@ -104,6 +107,7 @@ impl fmt::Display for Closed {
             Closed::NotReading => "the miner does not read",
             Closed::NotStored => "shares could not be stored",
             Closed::NoExtranonce => "no extranonce is left",
+            Closed::NoWork => "there is no fresh work",
             Closed::Stopping => "the pool is stopping",
             Closed::Full => "the pool is full",
             Closed::Address => "too many connections from this address",

@@ -70,6 +70,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How long an extranonce is kept for a peer that left (C-20).
     pub resume: Duration,
+    /// How old the nodes' last template may get before miners are let go, so that they turn to another pool (C-39).
+    pub no_work: Duration,
 }
 
 impl Default for Limits {
@@ -89,6 +91,7 @@ impl Default for Limits {
             write: Duration::from_secs(10),
             idle: Duration::from_secs(30 * 60),
             resume: Duration::from_secs(10 * 60),
+            no_work: Duration::from_secs(120),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Serves miners: sessions, difficulty, jobs and their fan-out.
 //!
 //! This crate does: listen ([`Listener`]); serve each connection on one of a few shards, a thread with a loop over its
-//! sockets and a spool writer of its own ([`Pool::start`]); turn templates into jobs, one per payout class ([`board`]); speak a protocol as a pure
-//! state machine ([`session`]); set difficulty ([`vardiff`]); hand out extranonces that no other session has
+//! sockets and a spool writer of its own ([`Pool::start`]); turn templates into jobs, one per payout class ([`board`]);
+//! speak a protocol as a pure state machine ([`session`]); set difficulty ([`vardiff`]), as the miner can take it
+//! ([`agent`]) and beginning where it left off ([`memory`]); hand out extranonces that no other session has
 //! ([`space`]); keep out who does harm ([`gate`]); say who is mining ([`roster`]).
 //!
 //! It does not: speak to a Bitcoin node, know SQL or HTTP, or decide who is owed what. `template` and `ledger` do.
@@ -16,6 +17,7 @@
 //! - No lock is shared by the shards on the way of a share.
 //! - What a peer sends is bounded (line length, names, workers on a connection); a reader that does not read is closed.
 
+pub mod agent;
 pub mod board;
 mod clock;
 pub mod closed;
@@ -24,6 +26,7 @@ mod connection;
 mod fading;
 pub mod gate;
 mod listen;
+pub mod memory;
 pub mod password;
 pub mod roster;
 pub mod session;

@@ -119,7 +119,7 @@ impl Pool {
                 }
             }
         }
-        tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), posting));
+        tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), config.limits.no_work, posting));
         tokio::spawn(ring(postings.clone(), wakers.clone()));
         tokio::spawn(renew(certificates, wakers.clone()));
         let (figures, roster) = Roster::channel();

@@ -10,7 +10,7 @@
 
 use share::Difficulty;
 
-use crate::VardiffConfig;
+use crate::{VardiffConfig, agent::Needs};
 
 /// The suspicions: how many times the wanted rate, and how much evidence it takes to act on it.
 const SUSPICIONS: [(f64, f64); 4] = [(0.1, 8.3), (0.5, 10.0), (2.0, 10.0), (8.0, 11.0)];
@@ -21,6 +21,9 @@ const COUNTED: f64 = 100.0;
 /// … or for so long, in milliseconds.
 const COUNTED_MS: u64 = 30_000;
 
+/// The most that is asked of who did not name more itself, 2^31 - 1: some firmware reads no larger number (C-36).
+const WIDE: f64 = 2_147_483_647.0;
+
 /// The difficulty of one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Vardiff {
@@ -28,6 +31,11 @@ pub struct Vardiff {
     floor: Difficulty,
     ceiling: Difficulty,
     difficulty: Difficulty,
+    needs: &'static Needs,
+    /// The miner knows numbers above [`WIDE`].
+    is_wide: bool,
+    /// The difficulty in force when the last share at it was accepted.
+    proven: Option<Difficulty>,
     /// The time up to which the evidence is weighed, in milliseconds of the caller's clock.
     weighed_ms: u64,
     suspicions: [Suspicion; SUSPICIONS.len()],
@@ -46,8 +54,23 @@ impl Vardiff {
     pub fn new(config: VardiffConfig, now_ms: u64) -> Self {
         let difficulty = clamp(config.start, config.min, config.max);
         let (floor, ceiling) = (config.min, config.max);
-        let suspicions = [Suspicion::none(now_ms); SUSPICIONS.len()];
-        Self { config, floor, ceiling, difficulty, weighed_ms: now_ms, suspicions }
+        Self {
+            config,
+            floor,
+            ceiling,
+            difficulty,
+            needs: Needs::of(""),
+            is_wide: false,
+            proven: None,
+            weighed_ms: now_ms,
+            suspicions: [Suspicion::none(now_ms); SUSPICIONS.len()],
+        }
+    }
+
+    /// The miner turned out to need this. Returns whether the difficulty changed.
+    pub fn fit(&mut self, needs: &'static Needs, now_ms: u64) -> bool {
+        self.needs = needs;
+        self.set(self.held(self.difficulty), now_ms)
     }
 
     /// The difficulty in force.
@@ -55,9 +78,16 @@ impl Vardiff {
         self.difficulty
     }
 
+    /// The last difficulty in force at which a share was accepted: what the miner has shown that it can do.
+    pub fn proven(&self) -> Option<Difficulty> {
+        self.proven
+    }
+
     /// The miner asks to start at `start` and not to go below `floor`; both are held within the configured bounds.
     /// Returns whether the difficulty changed.
     pub fn suggest(&mut self, start: Option<Difficulty>, floor: Option<Difficulty>, now_ms: u64) -> bool {
+        let is_wide = |named: Option<Difficulty>| named.is_some_and(|named| named.get() > WIDE);
+        self.is_wide |= is_wide(start) || is_wide(floor);
         if let Some(floor) = floor {
             self.floor = clamp(floor, self.config.min, self.config.max);
         }
@@ -66,6 +96,7 @@ impl Vardiff {
 
     /// One share at the difficulty in force was accepted. Returns whether the difficulty changed.
     pub fn share(&mut self, now_ms: u64) -> bool {
+        self.proven = Some(self.difficulty);
         self.weigh(1.0, now_ms)
     }
 
@@ -78,23 +109,29 @@ impl Vardiff {
     /// most that is asked (but never less than the configured minimum). Returns whether the difficulty changed.
     pub fn network(&mut self, network: Difficulty, now_ms: u64) -> bool {
         self.ceiling = clamp(network, self.config.min, self.config.max);
-        self.difficulty > self.ceiling && self.set(self.ceiling, now_ms)
+        self.difficulty > self.ceiling && self.set(self.held(self.ceiling), now_ms)
     }
 
     fn held(&self, difficulty: Difficulty) -> Difficulty {
-        clamp(clamp(difficulty, self.floor, self.config.max), self.config.min, self.ceiling)
+        let wide = Difficulty::new(WIDE).filter(|_| !self.is_wide).unwrap_or(self.config.max);
+        let ceiling = clamp(wide, self.config.min, self.ceiling);
+        self.needs.held(difficulty, self.floor, ceiling)
     }
 
     fn weigh(&mut self, shares: f64, now_ms: u64) -> bool {
         let expected = self.expected(now_ms.saturating_sub(self.weighed_ms));
         self.weighed_ms = now_ms.max(self.weighed_ms);
-        let mut aim = None;
-        for (suspicion, (ratio, bar)) in self.suspicions.iter_mut().zip(SUSPICIONS) {
-            if suspicion.weigh(ratio, expected, shares, now_ms) >= bar {
-                aim = aim.or(Some(*suspicion));
+        // Of those that are strong enough the strongest: it is nearest to the truth, and knows best since when.
+        let mut strongest: Option<usize> = None;
+        for (at, (ratio, bar)) in SUSPICIONS.into_iter().enumerate() {
+            let evidence = self.suspicions[at].weigh(ratio, expected, shares, now_ms);
+            let is_strongest = strongest.is_none_or(|other| evidence > self.suspicions[other].evidence);
+            if evidence >= bar && is_strongest {
+                strongest = Some(at);
             }
         }
-        let Some(suspicion) = aim else { return false };
+        let Some(at) = strongest else { return false };
+        let suspicion = self.suspicions[at];
         let elapsed = now_ms.saturating_sub(suspicion.since_ms);
         let expected = self.expected(elapsed).max(1e-9);
         let is_faster = suspicion.shares > expected;
@@ -107,6 +144,9 @@ impl Vardiff {
         let aim = self.held(round(aim));
         let change = aim.get() / self.difficulty.get();
         if (1.0 / WORTHWHILE..=WORTHWHILE).contains(&change) {
+            // Nothing follows, mostly since there is a bound. Evidence that went on growing there would outweigh all
+            // that comes after it.
+            self.suspicions[at] = Suspicion::none(now_ms);
             return false;
         }
         self.set(aim, now_ms)

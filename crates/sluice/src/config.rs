@@ -298,6 +298,7 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
         write: seconds(file.write, usual.write),
         idle: seconds(file.idle, usual.idle),
         resume: seconds(file.resume, usual.resume),
+        no_work: seconds(file.no_work, usual.no_work),
     };
     if limits.line < limits.line_before_authorize {
         let (line, before) = (limits.line, limits.line_before_authorize);

@@ -1,7 +1,9 @@
 //! Stratum V1.
 //!
-//! Replies go out in the order of the requests (C-07); a request without an id is carried out but not answered (C-11). Until a worker is authorized nothing else is said (C-12, C-13);
-//! from then on every `set_difficulty` is followed at once by a job of its own (C-37).
+//! Replies go out in the order of the requests (C-07); a request without an id is carried out but not answered (C-11).
+//! Until a worker is authorized nothing else is said (C-12, C-13); from then on every `set_difficulty` is followed at
+//! once by a job of its own (C-37). An extranonce never changes while its connection lasts, so `mining.set_extranonce`
+//! is never sent, whoever subscribed to it (C-53).
 
 use std::sync::Arc;
 
@@ -15,11 +17,18 @@ use super::{
 };
 use crate::{
     Config,
+    agent::Needs,
     board::Board,
     closed::Closed,
     password::Wishes,
     space::{EXTRANONCE2, Space, Taken},
 };
+use pace::Pace;
+
+mod pace;
+
+/// How long a session that never had work waits for the first, in milliseconds.
+const PATIENCE_MS: u64 = 15_000;
 
 /// A V1 connection's state.
 pub struct Session {
@@ -36,6 +45,13 @@ pub struct Session {
     version_mask: u32,
     /// The difficulty last said.
     said: Option<Difficulty>,
+    /// Its channel is one that it had before.
+    is_resumed: bool,
+    /// A job has to be sent as soon as there may be another.
+    owed: bool,
+    pace: Pace,
+    /// Since when it has been without work.
+    without_work_ms: Option<u64>,
 }
 
 impl Session {
@@ -52,6 +68,10 @@ impl Session {
             wishes: Wishes::default(),
             version_mask: 0,
             said: None,
+            is_resumed: false,
+            owed: false,
+            pace: Pace::default(),
+            without_work_ms: None,
         }
     }
 
@@ -75,9 +95,12 @@ impl Session {
         self.is_authorized() && self.channel.as_ref().is_some_and(|channel| !channel.has(posting))
     }
 
-    /// The session ended: its miner may come back to its channel for a while (C-20).
+    /// The session ended: its miner may come back to its channel for a while (C-20), and to its difficulty for longer.
     pub fn end(self, now_ms: u64) {
         if let Some(channel) = self.channel {
+            if let (Some(worker), Some(proven)) = (self.workers.first(), channel.vardiff.proven()) {
+                self.board.memory.keep(worker.id(), proven, now_ms);
+            }
             self.space.leave(channel, now_ms);
         }
     }
@@ -97,15 +120,30 @@ impl Session {
         }
     }
 
-    /// There is new work.
+    /// There is new work, or none any more.
     pub fn posted(&mut self, now: Now<'_>, out: &mut Outcome) {
         self.send_job(now, out);
+        self.give_up(now, out);
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now<'_>, out: &mut Outcome) {
-        if self.channel.as_mut().is_some_and(|channel| channel.vardiff.tick(now.ms)) {
+        if self.channel.as_mut().is_some_and(|channel| channel.vardiff.tick(now.ms)) || self.owed {
             self.send_job(now, out);
+        }
+        self.give_up(now, out);
+    }
+
+    /// Without work a miner is better off elsewhere (C-39): one that had some goes at once, since what it had is old by
+    /// then; one that comes at a bad time waits a little, as it must when the pool has just started.
+    fn give_up(&mut self, now: Now<'_>, out: &mut Outcome) {
+        if now.posting.is_some() {
+            self.without_work_ms = None;
+            return;
+        }
+        let since = *self.without_work_ms.get_or_insert(now.ms);
+        if self.said.is_some() || now.ms.saturating_sub(since) >= PATIENCE_MS {
+            out.close.get_or_insert(Closed::NoWork);
         }
     }
 
@@ -135,7 +173,7 @@ impl Session {
                 false
             }
         };
-        if changed {
+        if changed || self.owed {
             self.send_job(now, out);
         }
     }
@@ -154,13 +192,20 @@ impl Session {
         let first = self.channel.is_none();
         if first {
             self.channel = match self.space.take(session, now.ms) {
-                Some(Taken::Resumed(channel)) => Some(*channel),
+                Some(Taken::Resumed(channel)) => {
+                    self.is_resumed = true;
+                    Some(*channel)
+                }
                 Some(Taken::Fresh(seat)) => Some(Channel::new(seat, self.config.vardiff, now.ms)),
                 None => {
                     out.close = Some(Closed::NoExtranonce);
                     return false;
                 }
             };
+            if let Some(channel) = &mut self.channel {
+                channel.vardiff.fit(Needs::of(&self.agent), now.ms);
+            }
+            self.recall(now);
             self.suggest(self.wishes, now);
         }
         if let Some(channel) = &self.channel {
@@ -208,7 +253,9 @@ impl Session {
         if self.version_mask != 0 {
             encode::set_version_mask(&mut out.reply, self.version_mask); // C-14
         }
-        self.suggest(Wishes::parse(password.unwrap_or_default()), now);
+        self.recall(now);
+        let wishes = Wishes::parse(password.unwrap_or_default());
+        self.suggest(Wishes { start: wishes.start.or(self.wishes.start), ..wishes }, now);
         true
     }
 
@@ -218,13 +265,27 @@ impl Session {
     }
 
     fn configure(&mut self, id: &Id<'_>, configure: &Configure<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
+        let before = self.version_mask;
         if let Some(wanted) = &configure.version_rolling {
             self.version_mask = wanted.mask & VERSION_MASK;
         }
         let min = configure.minimum_difficulty.flatten();
         let version_mask = self.version_mask;
         encode::configured(&mut out.reply, id, &Configured { wanted: configure, version_mask });
-        min.is_some() && self.suggest(Wishes { start: None, min }, now)
+        // A job keeps the mask that it was given with (C-27), so another mask takes another job.
+        let is_other_mask = self.version_mask != before && self.said.is_some();
+        (min.is_some() && self.suggest(Wishes { start: None, min }, now)) || is_other_mask
+    }
+
+    /// Goes on at the difficulty that the first worker had when it left, once both it and the channel are there. What
+    /// the miner wishes comes after this, and so before it.
+    fn recall(&mut self, now: Now<'_>) {
+        let (Some(worker), Some(channel), false) = (self.workers.first(), &mut self.channel, self.is_resumed)
+        else {
+            return;
+        };
+        let had = self.board.memory.recall(worker.id(), now.ms);
+        channel.vardiff.suggest(had, None, now.ms);
     }
 
     /// Takes wishes for the difficulty; they are remembered until there is a channel to apply them to.
@@ -274,6 +335,8 @@ impl Session {
         let earned = judged.share?;
         let worker = worker.ok_or(Reason::Unauthorized)?;
         if !now.storing {
+            // It tells of the miner's speed all the same: taken for silence, the difficulty would sink, and a flood follow.
+            self.owed |= earned.is_current && channel.vardiff.share(now.ms);
             return Err(Reason::NotStored);
         }
         if !channel.credit(&earned.hash) {
@@ -302,6 +365,12 @@ impl Session {
         else {
             return;
         };
+        let clean = self.said.is_none() || channel.is_new_tip(posting.tip);
+        let at_once = Needs::of(&self.agent).jobs_at_once;
+        self.owed = !self.pace.allows(clean, at_once, now.ms);
+        if self.owed {
+            return;
+        }
         channel.vardiff.network(posting.network_difficulty(), now.ms);
         let difficulty = channel.vardiff.difficulty();
         let again = channel.has(posting.id);
@@ -313,7 +382,6 @@ impl Session {
                 return;
             }
         };
-        let clean = self.said.is_none() || channel.is_new_tip(work.tip);
         if self.said != Some(difficulty) {
             encode::set_difficulty(&mut out.reply, difficulty);
             self.said = Some(difficulty);

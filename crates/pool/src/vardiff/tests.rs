@@ -133,6 +133,60 @@ fn a_gain_is_followed_too() {
 }
 
 #[test]
+fn f33_a_proxy_that_gains_a_thousandfold_is_caught_up_with() {
+    let good = percent(|seed| {
+        let mut miner = Miner::new(seed, 1_000.0, 1_000.0);
+        miner.until(20 * MINUTE);
+        miner.right = miner.vardiff.difficulty().get() * 1_000.0;
+        let before = miner.shares;
+        miner.until(21 * MINUTE).off() <= 1.5 && miner.shares - before <= 300
+    });
+    assert!(good >= 95.0, "only {good} % within a half after a minute and 300 shares");
+}
+
+#[test]
+fn f33_long_at_a_bound_does_not_make_deaf() {
+    let bounded = |seed| {
+        let mut miner = Miner::new(seed, 1_000.0, 1_000.0);
+        let config = VardiffConfig { min: difficulty(100.0), max: difficulty(10_000.0), ..config(1_000.0) };
+        miner.vardiff = Vardiff::new(config, 0);
+        miner
+    };
+    let raised = percent(|seed| {
+        let mut miner = bounded(seed);
+        miner.right = 0.001; // all but silent
+        let at_min = miner.until(600 * MINUTE).vardiff.difficulty() == difficulty(100.0);
+        miner.right = 1_000.0;
+        at_min && miner.until(603 * MINUTE).off() < 2.0
+    });
+    assert!(raised >= 95.0, "only {raised} % raised after ten hours at the least");
+    let lowered = percent(|seed| {
+        let mut miner = bounded(seed);
+        miner.right = 100_000.0;
+        let at_max = miner.until(60 * MINUTE).vardiff.difficulty() == difficulty(10_000.0);
+        miner.right = 1_000.0;
+        at_max && miner.until(64 * MINUTE).off() < 3.0
+    });
+    assert!(lowered >= 95.0, "only {lowered} % lowered after an hour at the most");
+}
+
+#[test]
+fn c36_c55_powers_of_two_settle() {
+    let good = percent(|seed| {
+        let mut miner = Miner::new(seed, 1e6, 3e7);
+        miner.vardiff.fit(Needs::of("NiceHash/1.0.0"), 0);
+        miner.until(10 * MINUTE);
+        let (mut changes, mut is_power) = (0, true);
+        while miner.now_ms < (70 * MINUTE) as f64 {
+            changes += u32::from(miner.step());
+            is_power &= miner.vardiff.difficulty().to_string().parse().is_ok_and(u64::is_power_of_two);
+        }
+        is_power && changes <= 2 && miner.off() <= 2.0
+    });
+    assert!(good >= 95.0, "only {good} %");
+}
+
+#[test]
 fn a_silent_miner_is_eased_without_a_share() {
     let mut vardiff = Vardiff::new(config(1e6), 0);
     let eased = (0..12).filter(|tick| vardiff.tick(tick * 30_000)).count();

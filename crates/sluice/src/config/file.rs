@@ -97,6 +97,7 @@ pub struct Limits {
     pub write: Option<u64>,
     pub idle: Option<u64>,
     pub resume: Option<u64>,
+    pub no_work: Option<u64>,
     pub trusted: Option<Vec<String>>,
 }
 

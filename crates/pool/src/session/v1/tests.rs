@@ -10,6 +10,10 @@ use tokio::sync::watch;
 use super::*;
 use crate::{Limits, VardiffConfig, board::Posting};
 
+mod difficulty;
+mod races;
+mod work;
+
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 const OTHER: &str = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry";
 /// One in about 43 hashes is a share, one in about 4300 a block.
@@ -54,9 +58,13 @@ fn template(prev: u8, bits: u32) -> Arc<Template> {
 
 impl Desk {
     async fn new(scheme: Scheme) -> Self {
+        Self::with(scheme, "/test/", |_| ()).await
+    }
+
+    async fn with(scheme: Scheme, tag: &str, change: impl FnOnce(&mut Config)) -> Self {
         let terms = Terms { scheme, fee_ppm: 10_000, pool_script: vec![0x51], pool_address: String::new() };
-        let board = Board::new(terms, "/test/".into());
-        let config = Arc::new(Config {
+        let board = Board::new(terms, tag.into());
+        let mut config = Config {
             network: bitcoin::Network::Regtest,
             tag: "/test/".into(),
             instance: 3,
@@ -70,10 +78,12 @@ impl Desk {
             limits: Limits::default(),
             trusted: Vec::new(),
             repeat: std::time::Duration::from_secs(1000),
-        });
+        };
+        change(&mut config);
+        let config = Arc::new(config);
         let (postings, templates) = watch::channel(None);
         let (post, posted) = watch::channel(None);
-        tokio::spawn(board.clone().run(templates, config.repeat, post));
+        tokio::spawn(board.clone().run(templates, config.repeat, config.limits.no_work, post));
         let space = Space::new(3, 1, 60_000);
         let session = Session::new(config.clone(), space.clone(), board.clone());
         let (now_ms, storing, out) = (NOW, true, Outcome::default());
@@ -100,6 +110,13 @@ impl Desk {
     fn say(&mut self, line: impl ToString) -> Vec<Value> {
         let now = Now { ms: self.now_ms, posting: self.posting.as_ref(), storing: self.storing };
         self.session.line(line.to_string().as_bytes(), now, &mut self.out);
+        self.lines()
+    }
+
+    fn tick(&mut self, after_ms: u64) -> Vec<Value> {
+        self.now_ms += after_ms;
+        let now = Now { ms: self.now_ms, posting: self.posting.as_ref(), storing: self.storing };
+        self.session.tick(now, &mut self.out);
         self.lines()
     }
 
