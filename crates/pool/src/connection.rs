@@ -212,6 +212,12 @@ impl Connection {
         self.backlog.is_some()
     }
 
+    /// How many bytes wait for the peer.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.bytes.len() - backlog.taken)
+    }
+
     /// Why the connection has lasted too long as it is, if it has.
     pub fn overdue(&self, limits: &Limits, now_ms: u64) -> Option<Closed> {
         let is_over = |since_ms: u64, limit: std::time::Duration| {

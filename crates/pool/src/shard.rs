@@ -157,27 +157,34 @@ impl Shard {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !self.house.stop.load(Ordering::Relaxed) {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                tracing::error!(%error, "waiting for sockets failed");
-                std::thread::sleep(IDLE);
-            }
-            self.now = Moment::now(self.begun);
-            let again = mem::take(&mut self.again);
-            self.handshakes = HANDSHAKES;
-            events.iter().for_each(|event| self.serve(event));
-            again.into_iter().for_each(|token| self.ready(token));
-            self.resume();
-            self.settle();
-            self.fan_out();
-            self.look_after();
+            self.go_round(&mut events);
             self.each_second();
         }
         for index in 0..self.places {
             self.close(index, Closed::Stopping);
         }
         self.turn.save_rejects(self.now);
+    }
+
+    /// One turn of the loop.
+    fn go_round(&mut self, events: &mut Events) {
+        if let Err(error) = self.poll.poll(events, self.patience())
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "waiting for sockets failed");
+            std::thread::sleep(IDLE);
+        }
+        self.now = Moment::now(self.begun);
+        self.handshakes = HANDSHAKES;
+        let mut again = mem::take(&mut self.again);
+        events.iter().for_each(|event| self.serve(event));
+        again.drain(..).for_each(|token| self.ready(token));
+        again.append(&mut self.again);
+        self.again = again;
+        self.resume();
+        self.settle();
+        self.fan_out();
+        self.look_after();
     }
 
     /// How long to wait for something to happen, if not until it does.
@@ -389,3 +396,6 @@ impl Shard {
 fn listener_token(index: usize) -> Token {
     Token(usize::MAX - 1 - index)
 }
+
+#[cfg(test)]
+mod tests;

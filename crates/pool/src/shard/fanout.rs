@@ -74,7 +74,7 @@ impl Shard {
     }
 
     /// All connections, the fastest last.
-    fn by_speed(&self) -> Vec<usize> {
+    pub(super) fn by_speed(&self) -> Vec<usize> {
         let ms = self.now.ms;
         let mut speeds: Vec<(f64, usize)> =
             self.connections.iter().map(|(index, connection)| (connection.speed(ms), index)).collect();
