@@ -19,7 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Subcommand;
 use sandbox::swarm::MAX_CONNECTIONS;
 
-use crate::{failure::Failure, run::told_to_stop};
+use crate::{failure::Failure, files, run::told_to_stop};
 use subject::Subject;
 use table::{Row, Table, Unit};
 
@@ -110,7 +110,7 @@ pub async fn bench(options: Options) -> Result<(), Failure> {
     match options.role {
         Some(Role::Floor { listen }) => return role::floor(listen).await,
         Some(Role::Pool { dir }) => return role::pool(&dir).await,
-        None => usage::allow_files(),
+        None => files::allow(),
     }
     let work = async {
         match (&options.connect, &options.user) {

@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod demo;
 mod failure;
+mod files;
 mod mine;
 mod run;
 mod standing;

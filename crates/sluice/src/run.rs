@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     config::{Config, stratum_urls},
     failure::Failure,
+    files,
     standing::Nodes,
 };
 
@@ -29,6 +30,7 @@ const REPEAT: Duration = Duration::from_secs(30);
 
 /// `sluice run`.
 pub async fn run(config: Config) -> Result<(), Failure> {
+    files::allow_for(config.limits.connections);
     let nodes = connect(&config).await?;
     let running = Running::start(&config, nodes).await?;
     config.notes.iter().for_each(|note| tracing::warn!("{note}"));

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::apart::THREAD;
 
 /// What a process has used so far.
@@ -47,14 +45,6 @@ impl Usage {
     /// Bytes of memory more than `before`.
     pub fn growth(&self, before: &Self) -> f64 {
         self.resident as f64 - before.resident as f64
-    }
-}
-
-/// Lets this process, and those that it starts, open as many files as the system lets it.
-pub fn allow_files() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

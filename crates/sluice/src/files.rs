@@ -1,0 +1,28 @@
+//! How many files this process may open: a connection is one.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that are no miner's connection: spool, database, nodes, API.
+const OTHERS: u64 = 500;
+
+/// Lets this process, and those that it starts, open as many files as the system lets it.
+pub fn allow() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Allows as many as can be had, and says so if they are too few for `connections`.
+pub fn allow_for(connections: usize) {
+    allow();
+    let needed = (connections as u64).saturating_add(OTHERS);
+    if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|&allowed| allowed < needed) {
+        tracing::warn!(
+            allowed,
+            needed,
+            "fewer files may be open than limits.connections takes: raise the limit (ulimit -n, or LimitNOFILE of a \
+             service), or lower limits.connections"
+        );
+    }
+}
