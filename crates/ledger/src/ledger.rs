@@ -73,7 +73,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch: 20_000,
-            interval: Duration::from_secs(1),
+            interval: Duration::from_secs(2),
             slot: Duration::from_secs(600),
             follow: Duration::from_secs(1),
             patience: Duration::from_secs(3_600),

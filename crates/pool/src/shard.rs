@@ -50,7 +50,7 @@ const READ: usize = 16 * 1024;
 const HANDSHAKES: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
-pub(crate) const IDLE: Duration = Duration::from_millis(100);
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// How often each connection is looked after, in milliseconds: its difficulty when it is silent, its time limits.
 const LOOK_AFTER_MS: u64 = 2_000;
 /// How often refused submissions go to the spool, in seconds.
