@@ -1,9 +1,13 @@
 //! Whatever a peer sends: no panic, and an answer to every request that has an id.
 
 use proptest::{prelude::*, sample::Index};
-use serde_json::{Value, json};
-use share::Reason;
-use stratum::v1::{Fault, Id, Lines, decode, encode};
+use stratum::v1::decode;
+use v1_decode::run as serve;
+
+#[path = "../../../fuzz/src/cutter.rs"]
+mod cutter;
+#[path = "../../../fuzz/src/v1_decode.rs"]
+mod v1_decode;
 
 const LINES: [&str; 12] = [
     r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1","f00d"]}"#,
@@ -60,58 +64,6 @@ fn damaged(mut stream: Vec<u8>, damage: Vec<Damage>) -> Vec<u8> {
     stream
 }
 
-/// Reads all of `stream` and answers what it asks; every answer is what a miner can read.
-fn serve(stream: &[u8]) {
-    let (mut lines, mut arrived) = (Lines::new(300), stream);
-    while let Ok(Some(line)) = lines.next(&mut arrived) {
-        assert!(line.len() <= 300 && !line.contains(&b'\n'));
-        let mut out = Vec::new();
-        let id = match decode(line) {
-            Ok(None) => continue,
-            Ok(Some(request)) => {
-                encode::accepted(&mut out, &request.id);
-                request.id
-            }
-            Err(malformed) => match malformed.fault {
-                Fault::NotJson => {
-                    assert!(!is_request(line), "{line:?}");
-                    assert!(malformed.id.is_absent());
-                    continue;
-                }
-                Fault::BadParams { reason, text } => {
-                    encode::refused_with(&mut out, &malformed.id, reason, text);
-                    malformed.id
-                }
-            },
-        };
-        encode::refused(&mut out, &id, Reason::Stale);
-        check_replies(line, &out, &id);
-    }
-}
-
-/// Whether another reader of JSON takes the line for a request.
-fn is_request(line: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(line).is_ok_and(|message| message["method"].is_string())
-}
-
-fn check_replies(line: &[u8], out: &[u8], id: &Id<'_>) {
-    let text = std::str::from_utf8(out).expect("replies are text");
-    assert_eq!(text.lines().count(), if id.is_absent() { 0 } else { 2 }, "{text}");
-    assert!(text.is_empty() || text.ends_with('\n'));
-    for reply in text.lines() {
-        // Half a surrogate pair in an id is echoed as it came; other readers need not take it.
-        let Ok(reply) = serde_json::from_str::<Value>(reply) else {
-            assert!(serde_json::from_slice::<Value>(line).is_err(), "{line:?}: {reply}");
-            continue;
-        };
-        let keys: Vec<&String> = reply.as_object().expect("replies are objects").keys().collect();
-        assert_eq!(keys, ["error", "id", "result"]);
-        if let Ok(request) = serde_json::from_slice::<Value>(line) {
-            assert!(reply["id"] == request["id"] || reply["id"] == json!(null), "{line:?}: {reply}");
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -148,4 +100,14 @@ fn undamaged_requests_are_all_understood_but_one() {
         serve(line.as_bytes());
     }
     assert_eq!((requests, refused), (10, 1));
+}
+
+/// What fuzzing came upon, and what it began with.
+#[test]
+fn corpus() {
+    let files = std::fs::read_dir("../../fuzz/corpus/v1_decode").expect("a corpus");
+    let inputs: Vec<_> =
+        files.map(|file| std::fs::read(file.expect("a file").path()).expect("bytes")).collect();
+    assert!(inputs.len() >= 20, "{} inputs", inputs.len());
+    inputs.iter().for_each(|input| serve(input));
 }

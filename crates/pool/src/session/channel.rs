@@ -10,13 +10,19 @@ use ledger::{Found, Worker};
 use share::{Extranonce, Hash, Reason, Rules, Submission, Target};
 
 use super::Solution;
-use crate::{VardiffConfig, board::Work, space::Seat, vardiff::Vardiff};
+use crate::{VardiffConfig, board::Work, fading::Fading, space::Seat, vardiff::Vardiff};
 
 /// How many jobs are remembered, the stale ones too, so that a late share is told apart from nonsense.
 const JOBS: usize = 64;
 /// How long after the difficulty was lowered a share of an older job may meet just the new one: some firmware applies
 /// the new difficulty to the job that it is mining (C-37). In milliseconds.
 const GRACE_MS: u64 = 15_000;
+/// How many such shares, of which half is forgotten in [`EASED_HALF_LIFE_MS`]. Who hands in what meets just the new
+/// difficulty besides what meets the old one earns up to twice its work: a few shares are a miner's habit, more are a
+/// miner's plan.
+const EASED: f64 = 8.0;
+/// See [`EASED`]. In milliseconds.
+const EASED_HALF_LIFE_MS: f64 = 40.0 * 60_000.0;
 
 /// One stream of shares.
 pub struct Channel {
@@ -31,7 +37,11 @@ pub struct Channel {
     /// Hashes that earned their share on this tip, by their first bytes: those are random even in a block's hash.
     credited: HashSet<u64, AsItIs>,
     lowered: Option<Lowered>,
+    /// Shares that met just the new difficulty, lately.
+    eased: Fading,
     solved: Vec<Hash>,
+    /// Whose coinbase the last job was: finds what is handed in before anybody is authorized again.
+    miner: Option<Arc<Worker>>,
 }
 
 /// A job as it was given.
@@ -107,7 +117,9 @@ impl Channel {
             tip: 0,
             credited: HashSet::default(),
             lowered: None,
+            eased: Fading::default(),
             solved: Vec::new(),
+            miner: None,
         }
     }
 
@@ -131,8 +143,15 @@ impl Channel {
         self.vardiff.difficulty().target()
     }
 
-    /// Notes that `work` of the posting `posting` is given at the difficulty in force.
-    pub fn give(&mut self, work: Arc<Work>, posting: u32, version_mask: u32, now_ms: u64) {
+    /// Notes that `work` of the posting `posting` is given to `miner` at the difficulty in force.
+    pub fn give(
+        &mut self,
+        work: Arc<Work>,
+        posting: u32,
+        miner: &Arc<Worker>,
+        version_mask: u32,
+        now_ms: u64,
+    ) {
         /// So much of the credited hashes' room is kept for the next block.
         const KEPT: usize = 64;
         let terms = Terms { target: self.target(), version_mask };
@@ -142,8 +161,13 @@ impl Channel {
             self.credited.clear();
             self.credited.shrink_to(KEPT);
             self.lowered = None;
-        } else if last.as_ref().is_some_and(|last| last.target < terms.target) {
-            self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target: terms.target });
+        } else if let Some(last) = last.as_ref().map(|last| last.target) {
+            if last < terms.target {
+                self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target: terms.target });
+            } else if last > terms.target {
+                // Raised: what was given before keeps its own, and the easier one is nobody's any more.
+                self.lowered = None;
+            }
         }
         if self.jobs.len() == JOBS {
             self.jobs.pop_front();
@@ -151,12 +175,16 @@ impl Channel {
         let terms = last.filter(|last| **last == terms).unwrap_or_else(|| Arc::new(terms));
         self.jobs.push_back(Given { work, terms });
         self.posting = Some(posting);
+        if self.miner.as_ref().is_none_or(|before| !Arc::ptr_eq(before, miner)) {
+            self.miner = Some(miner.clone());
+        }
     }
 
-    /// Judges `submit`, by C-46: what solves a block is reported, as found by `finder`, whatever else is wrong with it.
+    /// Judges `submit`, by C-46: what solves a block is reported, as found by `finder` or else by whom
+    /// its job was given to, whatever else is wrong with it.
     ///
     /// A good share is not yet credited: that is [`Self::credit`].
-    pub fn judge(&mut self, submit: &Submit, finder: &Worker, now_ms: u64) -> Judged {
+    pub fn judge(&mut self, submit: &Submit, finder: Option<&Worker>, now_ms: u64) -> Judged {
         let refused = |reason| Judged { solution: None, share: Err(reason) };
         let Some(given) = submit.job.and_then(|id| self.jobs.iter().rev().find(|given| given.work.id == id))
         else {
@@ -174,6 +202,7 @@ impl Channel {
             version: (job.version & !version_mask) | submit.version_bits,
         };
         let eased = self.lowered.as_ref().filter(|lowered| now_ms <= lowered.until_ms);
+        let eased = eased.filter(|_| self.eased.left(EASED_HALF_LIFE_MS, now_ms) < EASED - 0.5);
         let easiest = eased.map_or(target, |lowered| lowered.target.max(target));
         let rules = Rules {
             target: easiest,
@@ -184,9 +213,13 @@ impl Channel {
         let verdict = share::check(job, &submission, &rules);
         let hash = verdict.hash;
         let earned = if target.is_met_by(&hash) { target } else { easiest };
+        if earned != target && verdict.share.is_ok() {
+            self.eased.add(1.0, EASED_HALF_LIFE_MS, now_ms);
+        }
         let (height, bits, is_current) = (job.height, job.bits, earned == self.target());
         let is_new_block = verdict.is_block && !self.solved.contains(&hash);
-        let solution = is_new_block.then(|| solution(&given.work, &submission, hash, finder, now_ms));
+        let finder = finder.or(self.miner.as_deref()).filter(|_| is_new_block);
+        let solution = finder.map(|finder| solution(&given.work, &submission, hash, finder, now_ms));
         if is_new_block {
             self.remember_solved(hash);
         }

@@ -320,9 +320,7 @@ impl Session {
         out: &mut Outcome,
     ) -> Result<bool, Reason> {
         let channel = self.channel.as_mut().ok_or(Reason::NotSubscribed)?;
-        // Jobs are only given to who has a worker, so whoever has a job to submit for has a first one.
-        let finder =
-            worker.or(Some(0)).and_then(|index| self.workers.get(index)).ok_or(Reason::Unauthorized)?;
+        let finder = worker.or(Some(0)).and_then(|index| self.workers.get(index));
         let submit = channel::Submit {
             job: submit.job,
             extranonce2: submit.extranonce2,
@@ -330,10 +328,10 @@ impl Session {
             nonce: submit.nonce,
             version_bits: submit.version_bits.unwrap_or(0),
         };
-        let judged = channel.judge(&submit, finder, now.ms);
+        let judged = channel.judge(&submit, finder.map(Arc::as_ref), now.ms);
         out.solved.extend(judged.solution);
         let earned = judged.share?;
-        let worker = worker.ok_or(Reason::Unauthorized)?;
+        let (worker, finder) = worker.zip(finder).ok_or(Reason::Unauthorized)?;
         if !now.storing {
             // It tells of the miner's speed all the same: taken for silence, the difficulty would sink, and a flood follow.
             self.owed |= earned.is_current && channel.vardiff.share(now.ms);
@@ -387,7 +385,7 @@ impl Session {
             self.said = Some(difficulty);
         }
         work.notify.write(&mut out.reply, work.id, work.job.time, clean);
-        channel.give(work, posting.id, self.version_mask, now.ms);
+        channel.give(work, posting.id, worker, self.version_mask, now.ms);
     }
 }
 

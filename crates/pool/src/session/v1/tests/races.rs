@@ -80,6 +80,8 @@ impl Miner {
             accepted(&lines);
             let met = Target::from_le_bytes(hash).work();
             assert!(credit < own.work() && credit <= met, "{credit} of {met}");
+            let last = self.jobs.last().map(|job| difficulty(job.difficulty).target().work());
+            assert!(Some(credit) >= last, "{credit}, and {last:?} is what the last job earns");
         } else {
             assert_eq!(code(&lines[..1]), 23);
         }
@@ -122,4 +124,46 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn c37_what_meets_just_the_lower_difficulty_is_taken_a_few_times_only() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, _) = desk.begin();
+    let mut taken = 0;
+    for round in 0..6 {
+        let hard = desk.ask(5, "mining.suggest_difficulty", json!([SHARE * 4.0])).pop().unwrap();
+        desk.now_ms += 2_000;
+        let between = |nonce: u8| {
+            move |hash: &[u8; 32]| {
+                difficulty(SHARE).target().is_met_by(hash)
+                    && !difficulty(SHARE * 4.0).target().is_met_by(hash)
+                    && !is_block(hash)
+                    && hash[1] % 4 == nonce
+            }
+        };
+        let kept: Vec<Value> = (0..4).map(|nonce| solve(&subscribed, &hard, between(nonce))).collect();
+        desk.ask(6, "mining.suggest_difficulty", json!([SHARE]));
+        for share in kept {
+            let lines = desk.ask(4, "mining.submit", share);
+            taken += usize::from(lines[0]["result"] == true);
+            assert!(lines[0]["result"] == true || code(&lines[..1]) == 23, "round {round}: {lines:?}");
+        }
+        desk.now_ms += 2_000;
+    }
+    assert_eq!(taken, 8);
+}
+
+#[tokio::test]
+async fn c46_a_block_counts_after_a_resume_before_anybody_is_authorized() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, notify) = desk.begin();
+    let block = solve(&subscribed, &notify, is_block);
+    let id = subscribed[0][1][1].clone();
+    desk.reconnect();
+    desk.ask(1, "mining.subscribe", json!(["test/1", id]));
+    assert_eq!(code(&desk.ask(4, "mining.submit", block)), 24);
+    let solved: Vec<_> = desk.out.solved.drain(..).collect();
+    assert_eq!(solved.len(), 1);
+    assert!(desk.out.credits.is_empty());
 }
