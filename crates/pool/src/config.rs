@@ -22,7 +22,7 @@ pub struct Config {
     pub limits: Limits,
     /// Networks that are neither counted by address nor banned: the operator's own proxies and farms.
     pub trusted: Vec<IpNet>,
-    /// A job is sent at least this often, though nothing changed: miners take a longer silence for a dead pool (C-38).
+    /// A job is sent at least about this often, though nothing changed: miners take a longer silence for a dead pool (C-38).
     pub repeat: Duration,
 }
 

@@ -32,6 +32,7 @@ use crate::{
     roster::{Closings, View},
     session::{Now, v1::Session},
     space::Space,
+    start::DEAL_OUT,
     sweep::Sweep,
     turn::Turn,
     wire::Door,
@@ -127,7 +128,7 @@ impl Shard {
     pub fn new(house: House, entrance: Entrance, turn: Turn, view: Arc<Mutex<View>>) -> Self {
         let begun = Instant::now();
         let now = Moment::now(begun);
-        let repeat_ms = millis(house.config.repeat);
+        let round_ms = millis(house.config.repeat.mul_f64(DEAL_OUT));
         Self {
             house,
             poll: entrance.poll,
@@ -139,7 +140,7 @@ impl Shard {
             connections: Slab::new(),
             places: 0,
             turn,
-            fanout: Fanout::new(repeat_ms, now.ms),
+            fanout: Fanout::new(round_ms, now.ms),
             look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
             paused: Vec::new(),

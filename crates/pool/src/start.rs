@@ -45,9 +45,11 @@ pub enum StartError {
     },
 }
 
-/// Postings are made anew in this part of the interval in which everybody is sent one, so that there always is one that
-/// they do not have yet.
-const REPOST: f64 = 0.9;
+/// Postings are made anew in this part of the longest silence that miners bear …
+const REPOST: f64 = 0.5;
+/// … and dealt out to everybody in this one: a little slower, so that there always is one that they do not have yet. One
+/// who has just come may be passed over once, and so waits for both.
+pub(crate) const DEAL_OUT: f64 = 0.6;
 
 /// How often certificates are looked at.
 const RENEW: Duration = Duration::from_secs(10);

@@ -22,9 +22,9 @@ pub(super) struct Fanout {
 }
 
 impl Fanout {
-    /// `repeat_ms`: in this time everybody is sent newer work once.
-    pub fn new(repeat_ms: u64, now_ms: u64) -> Self {
-        Self { posting: None, urgent: Vec::new(), refresh: Sweep::new(repeat_ms, now_ms) }
+    /// `round_ms`: in this time everybody is sent newer work once.
+    pub fn new(round_ms: u64, now_ms: u64) -> Self {
+        Self { posting: None, urgent: Vec::new(), refresh: Sweep::new(round_ms, now_ms) }
     }
 
     /// The current work.
