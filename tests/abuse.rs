@@ -14,6 +14,11 @@ use crate::support::{
     pool::Pool,
 };
 
+mod limits;
+mod names;
+mod shares;
+mod sockets;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Sends `bytes`, reads until the pool closes or `limit` is over, and returns what came and whether it closed.
@@ -36,7 +41,7 @@ fn poke(port: u16, bytes: &[u8], limit: Duration) -> (Vec<u8>, bool) {
 }
 
 #[test]
-fn bad_peers_cost_themselves_only() {
+fn f42_bad_peers_cost_themselves_only() {
     let _processor = Processor::take();
     let node = Node::start(Chain::Signet, Login::Cookie);
     let mut pool =
@@ -83,6 +88,8 @@ fn bad_peers_cost_themselves_only() {
         b"\x03\0\0\x2f\x2a\xe0\0\0\0\0\0Cookie: mstshash=Administr\r\n\x01\0\x08\0\x03\0\0\0",
     );
     closed("a PROXY header that nobody asked for", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n");
+    closed("NUL", b"\0\0\0\0");
+    closed("NUL in a line", b"{\"id\":1,\"method\":\"mining\0.ping\",\"params\":[]}\n");
     closed("every byte", &[(0..=255).collect::<Vec<u8>>(), b"\n".to_vec()].concat());
     closed("invalid UTF-8", b"{\"id\":1,\"method\":\"\xff\xfe\",\"params\":[]}\n\xff\xff\xff\n");
     let noise: Vec<u8> =
@@ -121,6 +128,11 @@ fn bad_peers_cost_themselves_only() {
     answered(
         "blank lines",
         "\n\r\n   \n{\"id\":1.5,\"method\":\"mining.subscribe\",\"params\":[null,null]}\r\n\n",
+        1,
+    );
+    answered(
+        "every key twice",
+        "{\"id\":1,\"id\":2,\"method\":\"mining.ping\",\"method\":\"mining.subscribe\",\"params\":[1],\"params\":[]}\n",
         1,
     );
     answered("a reply", "{\"id\":1,\"result\":true,\"error\":null}\n", 0);

@@ -11,10 +11,16 @@
 mod abuse;
 mod cli;
 mod config;
+mod conformance;
 mod crash;
+mod crowd;
 mod demo;
+mod doors;
 mod outage;
 mod page;
 mod reorg;
+mod rules;
 mod signet;
+mod steady;
 mod support;
+mod transcripts;

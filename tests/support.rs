@@ -16,8 +16,11 @@ pub mod flood;
 pub mod http;
 pub mod miner;
 pub mod node;
+pub mod plain;
 pub mod pool;
 pub mod postgres;
+pub mod shared;
+pub mod wire;
 
 /// A port of the loopback address that nothing listens on. Taken from below the range that the system hands out by
 /// itself, and never twice, so that no outgoing connection or other test gets in between.

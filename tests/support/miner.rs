@@ -31,7 +31,7 @@ pub enum Manner {
     Cgminer,
     /// Bitaxe: says everything in one go. A new difficulty counts at once.
     Bitaxe,
-    /// Authorizes before it subscribes, and sends three bytes at a time.
+    /// Authorizes before it subscribes, and sends everything three bytes at a time.
     Backwards,
 }
 
@@ -312,7 +312,7 @@ impl Miner {
                 Ok(())
             }
             Manner::Backwards => {
-                self.dribble(&[authorize, subscribe])?;
+                self.send(&[authorize, subscribe])?;
                 // The pool may hold the first until it has the second.
                 for ids in [&[1, 2][..], &[1, 2][..]] {
                     let reply = self.next_reply_among(ids)?;
@@ -399,18 +399,16 @@ impl Miner {
         }
     }
 
-    /// All `requests` in one segment.
+    /// All `requests` in one segment, but [`Manner::Backwards`] sends three bytes at a time.
     fn send(&mut self, requests: &[Value]) -> Result<(), Fault> {
-        let text: String = requests.iter().map(|request| format!("{request}\n")).collect();
-        self.stream.write_all(text.as_bytes()).map_err(|_| Fault::Closed)
-    }
-
-    /// All `requests`, three bytes in a segment.
-    fn dribble(&mut self, requests: &[Value]) -> Result<(), Fault> {
-        let text: String = requests.iter().map(|request| format!("{request}\r\n")).collect();
-        for bytes in text.as_bytes().chunks(3) {
+        let dribbles = self.manner == Manner::Backwards;
+        let (end, size) = if dribbles { ("\r\n", 3) } else { ("\n", usize::MAX) };
+        let text: String = requests.iter().map(|request| format!("{request}{end}")).collect();
+        for bytes in text.as_bytes().chunks(size) {
             self.stream.write_all(bytes).map_err(|_| Fault::Closed)?;
-            thread::sleep(Duration::from_millis(1));
+            if dribbles {
+                thread::sleep(Duration::from_micros(100));
+            }
         }
         Ok(())
     }

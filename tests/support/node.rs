@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -69,6 +69,22 @@ impl Node {
     /// The file of [`Login::Cookie`].
     pub fn cookie(&self) -> PathBuf {
         self.directory.path().join(self.chain.name()).join(".cookie")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything of it that lies on disk.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Makes `count` blocks at once, which pay to `address` (regtest).
+    pub fn generate(&self, count: u32, address: &str) -> Vec<String> {
+        let hashes = self.call("generatetoaddress", json!([count, address]));
+        hashes.as_array().unwrap().iter().map(|hash| hash.as_str().unwrap().to_owned()).collect()
     }
 
     /// Calls `method`; the error is the node's own message, or what went wrong on the way.

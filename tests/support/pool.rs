@@ -29,6 +29,10 @@ pub struct Setup {
     /// Of a share: pinned if both are the same.
     pub difficulty: (f64, f64),
     pub shares_per_minute: f64,
+    /// Lines of `[limits]`.
+    pub limits: &'static str,
+    /// More lines of `[stratum]`.
+    pub stratum: String,
     pub ledger_url: String,
     pub stratum_port: u16,
     pub api_port: u16,
@@ -52,6 +56,8 @@ impl Setup {
             fee_percent: 1.0,
             difficulty: (0.0002, 0.0002),
             shares_per_minute: 10.0,
+            limits: "",
+            stratum: String::new(),
             ledger_url: format!("sqlite://{}", directory.join("sluice.db").display()),
             stratum_port: free_port(),
             api_port: free_port(),
@@ -61,7 +67,8 @@ impl Setup {
 
     /// As TOML.
     pub fn text(&self) -> String {
-        let Self { network, node, address, scheme, fee_percent, shares_per_minute, .. } = self;
+        let Self { network, node, address, scheme, fee_percent, shares_per_minute, limits, stratum, .. } =
+            self;
         let (min, max) = self.difficulty;
         // Where there is only one difficulty there is nothing to start with.
         let start = if min < max { format!("start = {min:?}\n") } else { String::new() };
@@ -69,8 +76,9 @@ impl Setup {
             "network = \"{network}\"\n\
              [[node]]\n{node}\
              [pool]\naddress = \"{address}\"\nscheme = \"{scheme}\"\nfee_percent = {fee_percent:?}\n\
-             [stratum]\nv1 = [\"127.0.0.1:{}\"]\n\
+             [stratum]\nv1 = [\"127.0.0.1:{}\"]\n{stratum}\n\
              [vardiff]\nshares_per_minute = {shares_per_minute:?}\n{start}min = {min:?}\nmax = {max:?}\n\
+             [limits]\n{limits}\n\
              [ledger]\nurl = \"{}\"\nspool = \"{}\"\n\
              [api]\nlisten = \"127.0.0.1:{}\"\n",
             self.stratum_port,
@@ -147,9 +155,39 @@ impl Pool {
         self.process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the pool runs").id()
+    }
+
+    /// One sample of `/metrics`, by name and what stands in its label.
+    pub fn metric(&self, name: &str, label: &str) -> u64 {
+        let page = http::get(self.setup.api_port, "/metrics").unwrap().body;
+        let line = page.lines().find(|line| line.starts_with(name) && line.contains(&format!("\"{label}\"")));
+        let line = line.unwrap_or_else(|| panic!("no {name} with {label:?} in {page}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap_or_else(|e| panic!("{e}: {line}"))
+    }
+
+    /// How many connections were closed for `reason` so far.
+    pub fn closed(&self, reason: &str) -> u64 {
+        self.metric("sluice_closed_connections_total", reason)
+    }
+
+    /// Waits until `count` connections were closed for `reason` since `before` was asked.
+    pub fn wait_closed(&self, reason: &str, before: u64, count: u64) {
+        wait_for(&format!("{count} connections closed for {reason}"), Duration::from_secs(20), || {
+            (self.closed(reason) >= before + count).then_some(())
+        });
+    }
+
+    /// How many submissions were refused for `reason` so far.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.metric("sluice_rejects_total", reason)
+    }
+
     /// Memory in use, in bytes.
     pub fn memory(&self) -> u64 {
-        let pid = self.process.as_ref().expect("the pool runs").id();
+        let pid = self.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
@@ -194,11 +232,17 @@ impl Pool {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Everything of it that lies on disk.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
     }
 
-    fn check_log(&self) {
+    /// Panics if the pool did.
+    pub fn check_log(&self) {
         let log = self.log();
         let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked at")).collect();
         assert!(panics.is_empty(), "the pool panicked: {panics:#?}");
