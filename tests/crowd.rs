@@ -27,7 +27,16 @@ fn nineteen_thousand_connections_at_once() {
     let before = pool.memory();
     // A process of its own, which may open as many files as the pool.
     let swarm = sluice(pool.directory())
-        .args(["bench", "--json", "--connections", &CONNECTIONS.to_string(), "--rate", "1000", "--seconds", "5"])
+        .args([
+            "bench",
+            "--json",
+            "--connections",
+            &CONNECTIONS.to_string(),
+            "--rate",
+            "1000",
+            "--seconds",
+            "5",
+        ])
         .args(["--connect", &format!("127.0.0.1:{}", pool.setup.stratum_port)])
         .args(["--user", &address(Chain::Signet, 2)])
         .stdout(Stdio::piped())
