@@ -73,12 +73,12 @@ fn an_address_is_banned_for_what_it_does_but_not_a_farm() {
     assert!(enters(&pool, BESIDE).is_some());
     assert_eq!(miner.submit(&user, &miner.job().share(2)), 0);
 
-    // One more than `offences`: each counts a little less from one moment to the next.
-    (0..4).for_each(|_| offend(ELSEWHERE));
+    (0..3).for_each(|_| offend(ELSEWHERE));
     crate::support::wait_for("the ban", Duration::from_secs(5), || {
         enters(&pool, ELSEWHERE).is_none().then_some(())
     });
     pool.wait_closed("banned", 0, 1);
+    assert_eq!(pool.metric("sluice_limited_total", "ban"), 1);
     assert!(pool.log().contains("banned"), "the operator is told");
     crate::support::wait_for("the end of the ban", Duration::from_secs(20), || enters(&pool, ELSEWHERE));
     assert!(enters(&pool, BESIDE).is_some());

@@ -39,6 +39,10 @@ fn text(shown: &Shown, now_ms: u64) -> String {
     for (why, count) in &snapshot.closed {
         page.sample("sluice_closed_connections_total", &[("reason", &label(&format!("{why:?}")))], count);
     }
+    page.family("sluice_limited_total", "counter", "How often a limit held somebody back, by the limit.");
+    for (what, count) in &snapshot.limited {
+        page.sample("sluice_limited_total", &[("limit", &label(&format!("{what:?}")))], count);
+    }
     let spooled = shown.ledger.spooled_bytes();
     page.one("sluice_spooled_bytes", "gauge", "On disk and not in the database yet.", spooled);
     if let Some(tip) = snapshot.tip {

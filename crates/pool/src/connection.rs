@@ -122,7 +122,6 @@ impl Connection {
                 return Heard::All;
             }
         };
-        self.heard_ms = now_ms;
         let bytes = scratch.get(..length).unwrap_or_default();
         let Self { wire, door, pass, .. } = self;
         // Whom a proxy speaks for is let in, counted and banned for himself.
@@ -132,14 +131,20 @@ impl Connection {
         };
         match wire.take(bytes, door, &mut came_from) {
             Ok(Carried::Nothing) => {}
-            Ok(Carried::Plain(bytes)) => self.hear(bytes, limits, now, out),
-            Ok(Carried::Secret(bytes)) => self.hear(&bytes, limits, now, out),
+            Ok(Carried::Plain(bytes)) => self.hear(bytes, limits, (now, now_ms), out),
+            Ok(Carried::Secret(bytes)) => self.hear(&bytes, limits, (now, now_ms), out),
             Err(why) => out.close = Some(why),
         }
         if length == scratch.len() { Heard::Some } else { Heard::All }
     }
 
-    fn hear(&mut self, mut arrived: &[u8], limits: &Limits, now: Now<'_>, out: &mut Outcome) {
+    fn hear(
+        &mut self,
+        mut arrived: &[u8],
+        limits: &Limits,
+        (now, now_ms): (Now<'_>, u64),
+        out: &mut Outcome,
+    ) {
         // TLS, HTTP, PROXY and the like: waiting for the end of their first line would be in vain (C-04).
         let first = arrived.iter().find(|byte| !byte.is_ascii_whitespace());
         if self.lines.is_between() && first.is_some_and(|&byte| byte != b'{') {
@@ -148,7 +153,11 @@ impl Connection {
         }
         while out.close.is_none() {
             match self.lines.next(&mut arrived) {
-                Ok(Some(line)) => self.session.line(line, now, out),
+                Ok(Some(line)) => {
+                    // A part of a line is no sign of life: it could go on for ever, a byte at a time (F-42).
+                    self.heard_ms = now_ms;
+                    self.session.line(line, now, out);
+                }
                 Ok(None) => break,
                 Err(_) => out.close = Some(Closed::LineTooLong),
             }

@@ -25,6 +25,7 @@ pub mod config;
 mod connection;
 mod fading;
 pub mod gate;
+pub mod limited;
 mod listen;
 pub mod memory;
 pub mod password;
@@ -41,6 +42,7 @@ mod wire;
 
 pub use closed::Closed;
 pub use config::{Config, Limits, VardiffConfig};
+pub use limited::Limited;
 pub use listen::Listener;
 pub use roster::{Roster, Snapshot, WorkerState};
 pub use start::{Pool, StartError};

@@ -16,7 +16,7 @@ use ledger::{Worker, WorkerId};
 use share::{Reason, Work};
 use tokio::sync::watch;
 
-use crate::{Closed, board::Posting};
+use crate::{Closed, Limited, board::Posting};
 
 /// The window of every hashrate shown, in milliseconds.
 pub const WINDOW_MS: u64 = 10 * 60_000;
@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub rejects: Vec<(Reason, u64)>,
     /// Connections that ended, or were not let in, by reason since the start.
     pub closed: Vec<(Closed, u64)>,
+    /// How often which limit held somebody back since the start.
+    pub limited: Vec<(Limited, u64)>,
     /// Whether the spool takes shares.
     pub storing: bool,
 }
@@ -143,6 +145,7 @@ impl Gathered {
         snapshot.workers = self.workers.clone();
         snapshot.hashrate = snapshot.workers.iter().fold(0.0, |sum, worker| sum + worker.hashrate);
         snapshot.closed = closed.counts();
+        snapshot.limited = closed.limited();
         snapshot.rejects = Reason::ALL.into_iter().zip(rejects).collect();
         snapshot
     }
@@ -162,17 +165,25 @@ fn joined(lists: &[Vec<WorkerState>]) -> Arc<[WorkerState]> {
     workers.into()
 }
 
-/// Counts how connections end; shared, since that is no business of the share path.
+/// Counts how connections end and what is held back; shared, since that is no business of the share path.
 #[derive(Clone, Default)]
-pub(crate) struct Closings(Arc<[AtomicU64; Closed::ALL.len()]>);
+pub(crate) struct Closings(Arc<([AtomicU64; Closed::ALL.len()], [AtomicU64; Limited::ALL.len()])>);
 
 impl Closings {
     pub fn count(&self, why: Closed) {
-        self.0[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.0[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn held_back(&self, what: Limited) {
+        self.0.1[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn counts(&self) -> Vec<(Closed, u64)> {
-        Closed::ALL.into_iter().map(|why| (why, self.0[why as usize].load(Ordering::Relaxed))).collect()
+        Closed::ALL.into_iter().map(|why| (why, self.0.0[why as usize].load(Ordering::Relaxed))).collect()
+    }
+
+    fn limited(&self) -> Vec<(Limited, u64)> {
+        Limited::ALL.into_iter().map(|what| (what, self.0.1[what as usize].load(Ordering::Relaxed))).collect()
     }
 }
 
@@ -340,6 +351,11 @@ mod tests {
         for (times, why) in Closed::ALL.into_iter().enumerate() {
             (0..=times).for_each(|_| closings.count(why));
         }
+        Limited::ALL.into_iter().for_each(|what| closings.held_back(what));
+        let limited = closings.limited();
+        assert!(
+            limited.iter().zip(Limited::ALL).all(|(&(what, count), expect)| (what, count) == (expect, 1))
+        );
         let counts = closings.counts();
         assert!(
             counts

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ledger::{Found, ShareRecord, Worker};
 use share::Reason;
 
-use crate::{board::Posting, closed::Closed};
+use crate::{board::Posting, closed::Closed, limited::Limited};
 
 /// What a session knows of the world at the time of an event.
 #[derive(Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct Outcome {
     pub credits: Vec<Credit>,
     /// Refused submissions: whose, where that is known, and why.
     pub refused: Vec<(Option<usize>, Reason)>,
+    /// What was held back by a limit.
+    pub limited: Vec<Limited>,
     /// Bytes for the miner, behind those for others.
     pub reply: Vec<u8>,
     /// Set when the connection is to be closed after `reply`: why.

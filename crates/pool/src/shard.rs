@@ -24,7 +24,7 @@ use slab::Slab;
 use tokio::sync::watch;
 
 use crate::{
-    Closed, Config,
+    Closed, Config, Limited,
     board::{Board, Posting},
     clock::{Moment, millis},
     connection::{Connection, Heard},
@@ -258,6 +258,7 @@ impl Shard {
         let (place, limits) = (self.turn.place(), self.house.config.limits);
         let now = Now { ms: self.now.unix_ms, posting: self.fanout.posting(), storing: self.turn.is_storing };
         have(connection, now, &mut self.turn, &mut self.scratch);
+        self.turn.out.limited.drain(..).for_each(|what| self.house.closed.held_back(what));
         self.turn.note(index, connection, place, &limits, self.now);
     }
 
@@ -268,6 +269,7 @@ impl Shard {
             Some(connection) if connection.is_blocked() => return,
             Some(connection) => {
                 if let Some(until_ms) = connection.paused_until().filter(|until_ms| *until_ms > ms) {
+                    self.house.closed.held_back(Limited::SubmitsPerSecond);
                     return self.pause(Token(index), until_ms);
                 }
                 if connection.is_handshaking() {
@@ -388,6 +390,7 @@ impl Shard {
         self.paused.retain(|(_, paused)| *paused != Token(index));
         self.house.closed.count(why);
         if why.is_offence() && connection.pass.offend(self.now.unix_ms) {
+            self.house.closed.held_back(Limited::Ban);
             tracing::warn!(%address, %why, "this address is banned for a while");
         }
     }

@@ -128,9 +128,10 @@ impl Channel {
         &self.seat
     }
 
-    /// Whether the job last given is of this posting.
+    /// Whether the job last given is of this posting, or of a later one, as with a session that comes back to a shard
+    /// which has not heard of the latest.
     pub fn has(&self, posting: u32) -> bool {
-        self.posting == Some(posting)
+        self.posting.is_some_and(|last| last >= posting)
     }
 
     /// Whether a job of this tip makes all those given before stale.

@@ -20,6 +20,7 @@ use crate::{
     agent::Needs,
     board::Board,
     closed::Closed,
+    limited::Limited,
     password::Wishes,
     space::{EXTRANONCE2, Space, Taken},
 };
@@ -230,13 +231,17 @@ impl Session {
         };
         let worker = match Worker::parse(user, self.config.network) {
             Ok(worker) => Arc::new(worker),
-            Err(error) => return refuse(&error.to_string()),
+            Err(error) => {
+                out.limited.push(Limited::User);
+                return refuse(&error.to_string());
+            }
         };
         let Err(place) = self.place_of(user) else {
             encode::accepted(&mut out.reply, id);
             return false;
         };
         if self.workers.len() >= self.config.limits.workers {
+            out.limited.push(Limited::Workers);
             return refuse("too many workers on this connection");
         }
         // The coinbase that this connection mines pays its first worker's class; nobody else's work may go into it.
@@ -367,6 +372,7 @@ impl Session {
         let at_once = Needs::of(&self.agent).jobs_at_once;
         self.owed = !self.pace.allows(clean, at_once, now.ms);
         if self.owed {
+            out.limited.push(Limited::Jobs);
             return;
         }
         channel.vardiff.network(posting.network_difficulty(), now.ms);

@@ -20,7 +20,7 @@ use ledger::{
     BlockStatus, Chain, Found, Hash, Ledger, RejectRecord, Scheme, ShareRecord, Spool, SpoolConfig,
     SpoolWriter, Standing, Terms, Worker,
 };
-use pool::{Closed, Snapshot, WorkerState};
+use pool::{Closed, Limited, Snapshot, WorkerState};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -138,6 +138,7 @@ impl House {
         let rejects = share::Reason::ALL.map(|reason| (reason, 7)).to_vec();
         let snapshot = Snapshot {
             closed: vec![(Closed::BadSubmits, 3)],
+            limited: vec![(Limited::SubmitsPerSecond, 5)],
             time_ms: now,
             hashrate: 1234.5,
             connections: 3,

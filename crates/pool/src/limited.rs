@@ -1,0 +1,22 @@
+//! Limits that were met without an end to the connection: a closed list, so that each has its counter.
+
+/// What was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// A connection handed in more than its budget, and was read more slowly.
+    SubmitsPerSecond,
+    /// A connection asked for more workers than it may have.
+    Workers,
+    /// A user name was refused: nobody could be paid by it.
+    User,
+    /// A job was held back: the connection had asked for many.
+    Jobs,
+    /// An address was banned.
+    Ban,
+}
+
+impl Limited {
+    /// Every one, in the order of the type.
+    pub const ALL: [Limited; 5] =
+        [Limited::SubmitsPerSecond, Limited::Workers, Limited::User, Limited::Jobs, Limited::Ban];
+}
