@@ -78,7 +78,9 @@ fn an_address_is_banned_for_what_it_does_but_not_a_farm() {
         enters(&pool, ELSEWHERE).is_none().then_some(())
     });
     pool.wait_closed("banned", 0, 1);
-    assert_eq!(pool.metric("sluice_limited_total", "ban"), 1);
+    crate::support::wait_for("the ban to be counted", Duration::from_secs(5), || {
+        (pool.metric("sluice_limited_total", "ban") == 1).then_some(())
+    });
     assert!(pool.log().contains("banned"), "the operator is told");
     crate::support::wait_for("the end of the ban", Duration::from_secs(20), || enters(&pool, ELSEWHERE));
     assert!(enters(&pool, BESIDE).is_some());

@@ -188,7 +188,9 @@ fn f31_a_flood_is_slowed_down_or_closed_and_others_are_served_meanwhile() {
     let most = PER_SECOND as f64 * (seconds + 1.0) + 400.0;
     assert!((answered as f64) < most, "{answered} of the flood in {seconds} s, with {sent} bytes sent");
     assert!(answered > 0, "slowed down, not stopped");
-    assert!(pool.metric("sluice_limited_total", "submits_per_second") > 0);
+    wait_for("the operator to be told", Duration::from_secs(5), || {
+        (pool.metric("sluice_limited_total", "submits_per_second") > 0).then_some(())
+    });
     drop(flood);
 
     // Bad ones, of each kind that is told apart.
