@@ -105,7 +105,10 @@ impl Tls {
     /// # Errors
     /// Never with a configuration such as [`Self::load`] makes.
     pub(crate) fn connection(&self) -> Result<ServerConnection, rustls::Error> {
-        ServerConnection::new(self.config.clone())
+        let mut connection = ServerConnection::new(self.config.clone())?;
+        // What is written is taken out at once, so it needs no bound; with one, the end of a long reply would be lost.
+        connection.set_buffer_limit(None);
+        Ok(connection)
     }
 }
 

@@ -128,8 +128,8 @@ impl Wire {
 /// What there is behind the TLS records in `bytes`.
 fn opened(tls: &mut ServerConnection, mut bytes: &[u8]) -> Result<Vec<u8>, Closed> {
     let mut plain = Vec::new();
-    while !bytes.is_empty() {
-        tls.read_tls(&mut bytes).map_err(|_| Closed::NotTls)?;
+    // Behind its farewell nothing is taken of a peer any more, however much it sends.
+    while !bytes.is_empty() && tls.read_tls(&mut bytes).map_err(|_| Closed::NotTls)? > 0 {
         tls.process_new_packets().map_err(|_| Closed::NotTls)?;
         // Ends with an error that says only that there is no more as yet.
         let _ = tls.reader().read_to_end(&mut plain);

@@ -177,3 +177,48 @@ fn f46_a_new_certificate_closes_nobody() {
     late.0.writer().write_all(b"new\n").unwrap();
     assert_eq!(talk(&mut late.0, &mut late.1, &door, 4096), Ok(b"new\n".to_vec()));
 }
+
+#[test]
+fn f46_what_follows_a_farewell_holds_nobody_up() {
+    let dir = TempDir::new().unwrap();
+    let (tls, root) = certificate(dir.path(), "pool.example");
+    let door = Door { tls: Some(tls), is_tls_only: true, ..Door::default() };
+    let mut wire = door.wire(TRUSTED.parse().unwrap());
+    let mut client = client(&root, "pool.example", rustls::ALL_VERSIONS);
+    talk(&mut client, &mut wire, &door, 4096).unwrap();
+    client.writer().write_all(b"last\n").unwrap();
+    client.send_close_notify();
+    let mut sent = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut sent).unwrap();
+    }
+    sent.extend([0x17; 5000]);
+    for _ in 0..2 {
+        let heard = match wire.take(&sent, &door, &mut |_| Ok(())) {
+            Ok(Carried::Secret(heard)) => heard,
+            _ => Vec::new(),
+        };
+        assert!(heard.is_empty() || heard == b"last\n", "{heard:?}");
+    }
+}
+
+#[test]
+fn a_long_reply_is_whole_in_tls() {
+    let dir = TempDir::new().unwrap();
+    let (tls, root) = certificate(dir.path(), "pool.example");
+    let door = Door { tls: Some(tls), is_tls_only: true, ..Door::default() };
+    let mut wire = door.wire(TRUSTED.parse().unwrap());
+    let mut client = client(&root, "pool.example", rustls::ALL_VERSIONS);
+    talk(&mut client, &mut wire, &door, 4096).unwrap();
+    let reply: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    let (wrapped, mut heard) = (wire.wrap(&reply).unwrap(), Vec::new());
+    for chunk in wrapped.chunks(4096) {
+        let mut chunk = chunk;
+        while !chunk.is_empty() {
+            client.read_tls(&mut chunk).unwrap();
+            client.process_new_packets().unwrap();
+            let _ = client.reader().read_to_end(&mut heard);
+        }
+    }
+    assert_eq!(heard, reply);
+}
