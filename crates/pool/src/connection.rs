@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     shown: Option<Difficulty>,
     /// There is newer work than it was sent; it gets it when it has read what waits for it.
     pub is_owed: bool,
+    /// It handed in too much, and is among those that are read again later.
+    pub is_paused: bool,
 }
 
 /// What the peer has not taken yet.
@@ -91,6 +93,7 @@ impl Connection {
             heard_ms: now_ms,
             shown: None,
             is_owed: false,
+            is_paused: false,
         }
     }
 

@@ -30,7 +30,7 @@ use crate::{
     connection::{Connection, Heard},
     gate::Gate,
     roster::{Closings, View},
-    session::{Now, v1::Session},
+    session::{Now, Outcome, v1::Session},
     space::Space,
     start::DEAL_OUT,
     sweep::Sweep,
@@ -225,7 +225,7 @@ impl Shard {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
-                    return self.pause(listener_token(index), self.now.ms + ACCEPT_PAUSE_MS);
+                    return self.paused.push((self.now.ms + ACCEPT_PAUSE_MS, listener_token(index)));
                 }
             }
         }
@@ -253,24 +253,36 @@ impl Shard {
     }
 
     /// Lets the session of a connection say something: `have` is given the connection, and what the session may know.
-    fn hear(&mut self, index: usize, have: impl FnOnce(&mut Connection, Now<'_>, &mut Turn, &mut [u8])) {
+    fn hear(&mut self, index: usize, have: impl FnOnce(&mut Connection, Now<'_>, &mut Outcome)) {
+        self.hear_from(index, |connection, now, out, _, _| have(connection, now, out));
+    }
+
+    /// The same for one that is read: it also needs somewhere to read into, and the house that it comes into.
+    fn hear_from(
+        &mut self,
+        index: usize,
+        have: impl FnOnce(&mut Connection, Now<'_>, &mut Outcome, &mut [u8], &House),
+    ) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let (place, limits) = (self.turn.place(), self.house.config.limits);
+        let place = self.turn.place();
         let now = Now { ms: self.now.unix_ms, posting: self.fanout.posting(), storing: self.turn.is_storing };
-        have(connection, now, &mut self.turn, &mut self.scratch);
+        have(connection, now, &mut self.turn.out, &mut self.scratch, &self.house);
         self.turn.out.limited.drain(..).for_each(|what| self.house.closed.held_back(what));
-        self.turn.note(index, connection, place, &limits, self.now);
+        self.turn.note(index, connection, place, &self.house.config.limits, self.now);
     }
 
     fn read(&mut self, index: usize) {
         let (ms, mut heard) = (self.now.ms, Heard::All);
-        match self.connections.get(index) {
+        match self.connections.get_mut(index) {
             // It is read when it has taken what waits for it.
             Some(connection) if connection.is_blocked() => return,
             Some(connection) => {
                 if let Some(until_ms) = connection.paused_until().filter(|until_ms| *until_ms > ms) {
-                    self.house.closed.held_back(Limited::SubmitsPerSecond);
-                    return self.pause(Token(index), until_ms);
+                    if !mem::replace(&mut connection.is_paused, true) {
+                        self.house.closed.held_back(Limited::SubmitsPerSecond);
+                        self.paused.push((until_ms, Token(index)));
+                    }
+                    return;
                 }
                 if connection.is_handshaking() {
                     let Some(left) = self.handshakes.checked_sub(1) else {
@@ -281,26 +293,23 @@ impl Shard {
             }
             None => return,
         }
-        let (limits, gate) = (self.house.config.limits, self.house.gate.clone());
-        self.hear(index, |connection, now, turn, scratch| {
-            heard = connection.read(scratch, &gate, &limits, (now, ms), &mut turn.out);
+        self.hear_from(index, |connection, now, out, scratch, house| {
+            heard = connection.read(scratch, &house.gate, &house.config.limits, (now, ms), out);
         });
         if heard == Heard::Some {
             self.again.push(Token(index));
         }
     }
 
-    fn pause(&mut self, token: Token, until_ms: u64) {
-        if !self.paused.iter().any(|(_, paused)| *paused == token) {
-            self.paused.push((until_ms, token));
-        }
-    }
-
     /// Goes on with those whose pause is over.
     fn resume(&mut self) {
         let ms = self.now.ms;
-        while let Some(over) = self.paused.iter().position(|(until_ms, _)| *until_ms <= ms) {
-            let (_, token) = self.paused.swap_remove(over);
+        let over: Vec<Token> =
+            self.paused.extract_if(.., |(until_ms, _)| *until_ms <= ms).map(|(_, token)| token).collect();
+        for token in over {
+            if let Some(connection) = self.connections.get_mut(token.0) {
+                connection.is_paused = false;
+            }
             self.ready(token);
         }
     }
@@ -329,9 +338,7 @@ impl Shard {
             Ok(false) => {}
             Ok(true) => {
                 if mem::take(&mut connection.is_owed) {
-                    self.hear(index, |connection, now, turn, _| {
-                        connection.session.posted(now, &mut turn.out)
-                    });
+                    self.hear(index, |connection, now, out| connection.session.posted(now, out));
                 }
                 self.again.push(Token(index));
             }
@@ -346,7 +353,7 @@ impl Shard {
             if let Some(why) = connection.overdue(&limits, self.now.ms) {
                 self.close(index, why);
             } else if !connection.is_blocked() {
-                self.hear(index, |connection, now, turn, _| connection.session.tick(now, &mut turn.out));
+                self.hear(index, |connection, now, out| connection.session.tick(now, out));
             }
         }
         self.settle();
@@ -387,7 +394,9 @@ impl Shard {
             tally.connections.set(tally.connections.get().saturating_sub(1));
         }
         connection.session.end(self.now.unix_ms);
-        self.paused.retain(|(_, paused)| *paused != Token(index));
+        if connection.is_paused {
+            self.paused.retain(|(_, paused)| *paused != Token(index));
+        }
         self.house.closed.count(why);
         if why.is_offence() && connection.pass.offend(self.now.unix_ms) {
             self.house.closed.held_back(Limited::Ban);

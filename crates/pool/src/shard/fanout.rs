@@ -70,7 +70,7 @@ impl Shard {
             connection.is_owed = true;
             return;
         }
-        self.hear(index, |connection, now, turn, _| connection.session.posted(now, &mut turn.out));
+        self.hear(index, |connection, now, out| connection.session.posted(now, out));
     }
 
     /// All connections, the fastest last.
