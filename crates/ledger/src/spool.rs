@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,6 +21,8 @@ use std::{
 };
 
 use tokio::sync::Notify;
+
+use crate::record::SLOT;
 
 mod tail;
 mod writer;
@@ -210,11 +213,29 @@ fn segments(dir: &Path) -> Result<BTreeMap<(u16, u64), Arc<Segment>>, SpoolError
         let Some((writer, sequence)) = path.file_name().and_then(|name| parse_name(name.to_str()?)) else {
             continue;
         };
-        let bytes = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+        let bytes = written(&path).map_err(failed("look at", &path))?;
         let (committed, closed) = (AtomicU64::new(bytes), AtomicBool::new(true));
         segments.insert((writer, sequence), Arc::new(Segment { path, writer, sequence, committed, closed }));
     }
     Ok(segments)
+}
+
+/// Where the records of a segment end that no writer has closed: behind its last slot that is not all zeroes. No record
+/// ends with such a slot.
+fn written(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut chunk = [0; 64 * SLOT];
+    while end > 0 {
+        let begin = (end - 1) / chunk.len() as u64 * chunk.len() as u64;
+        let chunk = &mut chunk[..usize::try_from(end - begin).unwrap_or(0)];
+        file.read_exact_at(chunk, begin)?;
+        if let Some(last) = chunk.iter().rposition(|&byte| byte != 0) {
+            return Ok(end.min(begin + (last / SLOT + 1) as u64 * SLOT as u64));
+        }
+        end = begin;
+    }
+    Ok(0)
 }
 
 fn parse_name(name: &str) -> Option<(u16, u64)> {

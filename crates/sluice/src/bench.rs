@@ -99,8 +99,8 @@ impl Plan {
             let (idle, mining, window) = (seconds(2), seconds(3), seconds(3));
             Self { crowd: crowd(1_000), idle, mining, blocks: 3, miners, rates, window, rounds: 1 }
         } else {
-            let (idle, mining, window) = (seconds(5), seconds(8), seconds(5));
-            Self { crowd: crowd(9_000), idle, mining, blocks: 5, miners, rates, window, rounds: 3 }
+            let (idle, mining, window) = (seconds(5), seconds(8), seconds(3));
+            Self { crowd: crowd(9_000), idle, mining, blocks: 5, miners, rates, window, rounds: 9 }
         }
     }
 }

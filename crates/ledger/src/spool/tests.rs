@@ -197,6 +197,54 @@ fn a_torn_end_costs_nobody_anything() {
     assert_eq!(files(dir.path(), "segment").len() + files(dir.path(), "faulty").len(), 0);
 }
 
+/// A file is longer than its records while it is written to; whoever is killed leaves it so.
+#[test]
+fn zeroes_behind_the_last_record_are_its_end() {
+    for (count, tail) in [(0, 1), (1, 63), (1, 64), (60, 4_096), (62, 4_096), (63, 1 << 20), (500, 1 << 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = worker("a");
+        let spool = open(dir.path());
+        let mut writer = spool.writer(0).unwrap();
+        (0..=count).for_each(|number| writer.share(&share(&a, number)));
+        writer.commit().unwrap();
+        drop((writer, spool));
+        let path = files(dir.path(), "segment").pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.len();
+        for torn in [0, 1, 63, 64, 100] {
+            let mut record = Vec::new();
+            Found { outputs: vec![(vec![0; 34], 1); 20], ..found(&a) }.write(&mut record);
+            bytes.truncate(end);
+            bytes.extend(&record[..torn]);
+            bytes.resize(end + torn + tail, 0);
+            fs::write(&path, &bytes).unwrap();
+            let slots = torn.next_multiple_of(SLOT).min(torn + tail);
+            let spool = open(dir.path());
+            assert_eq!(spool.bytes(), (end + slots) as u64);
+            let torn = (torn > 0).then(|| format!("torn {slots}"));
+            let expect: Vec<String> = (0..=count).map(|number| number.to_string()).chain(torn).collect();
+            assert_eq!(all(&spool), expect, "{count} records, {tail} zeroes");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_lengthened_ahead_and_cut_when_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    let length =
+        || files(dir.path(), "segment").iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    writer.share(&share(&worker("a"), 0));
+    writer.commit().unwrap();
+    assert_eq!(length(), 1 << 20);
+    (0..1 << 14).for_each(|number| writer.share(&share(&worker("a"), number)));
+    writer.commit().unwrap();
+    assert_eq!(length(), 2 << 20);
+    drop(writer);
+    assert_eq!(length(), spool.bytes());
+}
+
 #[test]
 fn damage_costs_only_the_slots_that_it_hit() {
     let dir = tempfile::tempdir().unwrap();

@@ -31,6 +31,9 @@ struct Open {
     segment: Arc<Segment>,
     file: File,
     offset: u64,
+    /// Of the file: it is made longer many records ahead, for a write within a file costs half of one that makes it
+    /// longer. What is not written yet reads as zeroes, and is cut off when the segment is closed.
+    length: u64,
 }
 
 struct Known {
@@ -42,6 +45,9 @@ struct Known {
 /// The most found blocks that are kept for the next commit; the oldest goes first. Blocks are rare: this many
 /// unwritten ones mean that the disk has been gone for days.
 const MOST_FOUND: usize = 64;
+
+/// By how many bytes a segment's file grows at a time.
+const AHEAD: u64 = 1 << 20;
 
 impl SpoolWriter {
     pub(super) fn new(shared: Arc<Shared>, shard: u16) -> Self {
@@ -173,6 +179,8 @@ impl SpoolWriter {
 
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
+            // Should this fail: the reader looks for the end by itself.
+            let _ = open.file.set_len(open.offset);
             open.segment.closed.store(true, Ordering::Release);
             self.generation += 1;
         }
@@ -181,7 +189,7 @@ impl SpoolWriter {
 
 fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
     let (segment, file) = shared.segment(shard)?;
-    let mut open = Open { segment, file, offset: 0 };
+    let mut open = Open { segment, file, offset: 0, length: 0 };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let head = record::Segment {
         spool: shared.id,
@@ -202,12 +210,18 @@ fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
 
 impl Open {
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let end = self.offset + bytes.len() as u64;
+        if end > self.length {
+            self.length = end.next_multiple_of(AHEAD);
+            self.file.set_len(self.length).map_err(failed("lengthen", &self.segment.path))?;
+        }
         if let Err(source) = self.file.write_all_at(bytes, self.offset) {
             // What was half written is written over by the next commit; cut, it cannot be read after a crash either.
             let _ = self.file.set_len(self.offset);
+            self.length = self.offset;
             return Err(failed("write", &self.segment.path)(source));
         }
-        self.offset += bytes.len() as u64;
+        self.offset = end;
         self.segment.committed.store(self.offset, Ordering::Release);
         Ok(())
     }

@@ -23,7 +23,8 @@ pub struct Shares {
 #[derive(Default)]
 pub struct Served {
     name: &'static str,
-    cpu: Duration,
+    /// Processor time per accepted share, of each turn.
+    cpu: Vec<Duration>,
     /// From sending a share to its answer.
     pub latency: Histogram,
     sent: u64,
@@ -34,15 +35,19 @@ pub struct Served {
 }
 
 impl Served {
-    /// Processor time of the server per accepted share.
+    /// Processor time of the server per accepted share, in the middle one of its turns: what else the machine does now
+    /// and then costs caches, and is nobody's share.
     pub fn cpu_per_share(&self) -> Duration {
-        self.cpu.div_f64(self.accepted.max(1) as f64)
+        let mut turns = self.cpu.clone();
+        turns.sort();
+        turns.get(turns.len() / 2).copied().unwrap_or_default()
     }
 
     async fn serve(&mut self, subject: &Subject, swarm: &Swarm, load: Load) -> Result<(), Failure> {
         let before = subject.usage()?;
         let outcome = swarm.load(load).await;
-        self.cpu += subject.usage()?.since(&before);
+        let cpu = subject.usage()?.since(&before);
+        self.cpu.push(cpu.div_f64(outcome.answers.accepted.max(1) as f64));
         self.latency.merge(&outcome.answers.latency);
         self.sent += outcome.sent;
         self.skipped += outcome.skipped;
