@@ -78,8 +78,8 @@ impl Board {
         Arc::new(Self { memory: Memory::default(), terms, tag, salt, last_id })
     }
 
-    /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes. With
-    /// no template, or none for `no_work` (a node that works gives one every few seconds, however quiet its chain is),
+    /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes. The
+    /// same one sent again says only that it is good still. With no template, or none for `no_work` (a node that works gives one every few seconds, however quiet its chain is),
     /// there is no posting either (C-39).
     pub async fn run(
         self: Arc<Self>,
@@ -91,9 +91,16 @@ impl Board {
         // Outlives a time without work: tips are counted on from it.
         let mut last: Option<Arc<Posting>> = None;
         let mut came = Instant::now();
+        let mut due = came;
         loop {
             let template = templates.borrow_and_update().clone().filter(|_| came.elapsed() < no_work);
-            if let Some(template) = template {
+            let is_posted = |template| {
+                let same = last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.template, template));
+                same && Instant::now() < due && postings.borrow().is_some()
+            };
+            if template.as_ref().is_some_and(is_posted) {
+                // Nothing new.
+            } else if let Some(template) = template {
                 let posting = Arc::new(self.post(template, last.as_deref()));
                 tracing::debug!(
                     height = posting.template.height,
@@ -103,10 +110,15 @@ impl Board {
                 );
                 postings.send_replace(Some(posting.clone()));
                 last = Some(posting);
-            } else if postings.send_if_modified(|posting| posting.take().is_some()) {
-                tracing::error!("no fresh template: miners are let go, so that they turn to another pool");
+                due = Instant::now() + repeat;
+            } else {
+                if postings.send_if_modified(|posting| posting.take().is_some()) {
+                    tracing::error!(
+                        "no fresh template: miners are let go, so that they turn to another pool"
+                    );
+                }
+                due = Instant::now() + repeat;
             }
-            let due = Instant::now() + repeat;
             let end = Some(came + no_work).filter(|&end| end > Instant::now());
             tokio::select! {
                 changed = templates.changed() => {
@@ -259,6 +271,25 @@ mod tests {
         assert_eq!(times, [0, 30, 60], "time goes on while no template comes");
         let text = |work: &Work| work.job.coinbase.prefix().to_vec();
         assert_ne!(text(&works[0]), text(&works[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_template_that_is_sent_again_is_no_new_work() {
+        let (templates, mut postings) = run();
+        let (start, first) = (Instant::now(), next(&mut postings).await.unwrap());
+        let mut posted = 0;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            templates.send_modify(|_| ());
+            while postings.has_changed().unwrap() {
+                let posting = next(&mut postings).await.expect("it is good still");
+                let age = start.elapsed().as_secs();
+                assert!(age % 30 <= 2, "posted at {age} s");
+                assert_eq!(posting.tip, first.tip);
+                posted += 1;
+            }
+        }
+        assert_eq!(posted, 200 / 30);
     }
 
     #[tokio::test(start_paused = true)]

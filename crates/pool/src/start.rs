@@ -121,11 +121,12 @@ impl Pool {
                 }
             }
         }
+        let confirmed = templates.clone();
         tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), config.limits.no_work, posting));
         tokio::spawn(ring(postings.clone(), wakers.clone()));
         tokio::spawn(renew(certificates, wakers.clone()));
         let (figures, roster) = Roster::channel();
-        tokio::spawn(gather(views, house.closed, postings, figures, wakers));
+        tokio::spawn(gather(views, house.closed, postings, confirmed, figures, wakers));
         Ok(Self { roster, ..pool })
     }
 
@@ -208,6 +209,7 @@ async fn gather(
     views: Vec<Arc<Mutex<View>>>,
     closed: Closings,
     postings: watch::Receiver<Option<Arc<Posting>>>,
+    mut confirmed: watch::Receiver<Option<Arc<Template>>>,
     figures: watch::Sender<Arc<Snapshot>>,
     wakers: Wakers,
 ) {
@@ -219,7 +221,10 @@ async fn gather(
         let now = unix_ms();
         if let Some(posting) = postings.borrow().as_ref() {
             let is_known = |known: &(Arc<Posting>, u64)| Arc::ptr_eq(&known.0.template, &posting.template);
-            if !since.as_ref().is_some_and(is_known) {
+            // The same template again says that it is good still.
+            let is_confirmed = confirmed.has_changed().unwrap_or(false);
+            confirmed.mark_unchanged();
+            if is_confirmed || !since.as_ref().is_some_and(is_known) {
                 since = Some((posting.clone(), now));
             }
         }

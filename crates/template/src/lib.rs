@@ -24,7 +24,7 @@ pub mod template;
 
 pub use coinbase::{CoinbaseError, Output, coinbase};
 pub use node::rpc::{Auth, Rpc, RpcConfig};
-pub use node::{Depth, Node, NodeError, Submitted, Tip};
+pub use node::{Depth, Look, Node, NodeError, Submitted, Tip};
 pub use source::{NodeStatus, Source, SourceConfig};
 pub use submit::{Fate, Kept, Outcome, Solved, SubmitError, Submitter};
 pub use template::Template;

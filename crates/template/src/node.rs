@@ -1,6 +1,6 @@
 //! What Sluice needs of a Bitcoin node, however it is spoken to.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{future, io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use share::Hash;
@@ -26,6 +26,23 @@ pub trait Node: Send + Sync + 'static {
     /// The best block that this node knows.
     async fn tip(&self) -> Result<Tip, NodeError>;
 
+    /// The same with what else tells how far this node is to be followed.
+    async fn look(&self) -> Result<Look, NodeError> {
+        let tip = self.tip().await?;
+        Ok(Look { tip, work: tip.height.into(), doubts: Vec::new() })
+    }
+
+    /// Waits until the node says of itself that it has a new best block, whose hash this is. Never returns where it does
+    /// not. May be dropped at any time.
+    async fn announced(&self) -> Hash {
+        future::pending().await
+    }
+
+    /// A template without transactions for the block after `tip`, where that can be had sooner than a full one.
+    async fn empty(&self, _tip: &Hash) -> Result<Option<Template>, NodeError> {
+        Ok(None)
+    }
+
     /// Where a block stands in this node's best chain.
     async fn depth(&self, hash: &Hash) -> Result<Depth, NodeError>;
 }
@@ -50,6 +67,17 @@ pub struct Tip {
     pub hash: Hash,
     /// Its height.
     pub height: u32,
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its best block.
+    pub tip: Tip,
+    /// Expected number of hashes in the chain up to it.
+    pub work: u128,
+    /// Why other nodes are to be preferred to this one, to be read behind "but".
+    pub doubts: Vec<String>,
 }
 
 /// Where a block stands.
@@ -151,6 +179,27 @@ pub enum NodeError {
     /// A template that no block can be made of.
     #[error("unusable template: {0}")]
     Template(String),
+}
+
+impl NodeError {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Cookie { .. } => "cookie",
+            Self::Unreachable(_) => "unreachable",
+            Self::Cut(_) => "cut",
+            Self::Timeout(_) => "timeout",
+            Self::Credentials { .. } => "credentials",
+            Self::Busy => "busy",
+            Self::Http { .. } => "http",
+            Self::TooLong(_) => "too_long",
+            Self::Reply { .. } => "reply",
+            Self::Rpc { .. } => "rpc",
+            Self::Chain { .. } => "chain",
+            Self::Template(_) => "template",
+        }
+    }
 }
 
 /// What to do about Bitcoin Core's error codes that a pool meets.

@@ -3,9 +3,10 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use share::Hash;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
@@ -28,14 +29,29 @@ pub struct SourceConfig {
     pub poll: Duration,
     /// How long a node must have been well to take the lead back from one that works.
     pub settle: Duration,
-    /// How long the leading node may be behind another before it loses the lead.
+    /// How long the leading node may be behind another before it loses the lead. What is mined is the best all the same.
     pub lag: Duration,
+    /// A node that does not say its best block for so long has fallen silent.
+    pub silence: Duration,
+    /// On the same tip a template is handed out only if it is worth so much more, in satoshi,
+    pub gain: u64,
+    /// and at most so often.
+    pub pace: Duration,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { refresh: s(20), max_age: s(30), poll: s(1), settle: s(10), lag: s(2) }
+        Self {
+            refresh: s(20),
+            max_age: s(30),
+            poll: s(1),
+            settle: s(10),
+            lag: s(2),
+            silence: Duration::from_millis(2500),
+            gain: 5_000,
+            pace: s(10),
+        }
     }
 }
 
@@ -52,6 +68,8 @@ pub struct NodeStatus {
     pub tip: Option<Tip>,
     /// How long ago its last template came.
     pub template_age: Option<Duration>,
+    /// How often each kind of error was heard from it: [`NodeError::kind`].
+    pub faults: Vec<(&'static str, u64)>,
 }
 
 /// The templates of some nodes, made into one stream. Dropping it ends its tasks.
@@ -93,12 +111,13 @@ impl Source {
                 tokio::spawn(poll(shared.clone(), at)).abort_handle(),
                 tokio::spawn(fetch(shared.clone(), at)).abort_handle(),
                 tokio::spawn(long_poll(shared.clone(), at)).abort_handle(),
+                tokio::spawn(listen(shared.clone(), at)).abort_handle(),
             ]
         });
         Source { tasks: tasks.collect(), shared }
     }
 
-    /// The template to work on; `None` until the first one has come. When all nodes fail the last one stays: how old
+    /// The template to work on; `None` until the first one has come. The same one again says that it is good still. When all nodes fail the last one stays: how old
     /// it may get is for the pool to say ([`Self::status`] tells ages).
     pub fn watch(&self) -> watch::Receiver<Option<Arc<Template>>> {
         self.shared.published.subscribe()
@@ -150,6 +169,7 @@ impl Shared {
                     );
                     self.published.send_replace(Some(template));
                 }
+                Change::Confirm(template) => _ = self.published.send_replace(Some(template)),
             }
         }
         result
@@ -157,17 +177,49 @@ impl Shared {
 }
 
 /// Asks for the best block again and again: whether the node is alive, and whether a template is due. This backs up
-/// the long poll, which may be silently dead.
+/// what the node announces by itself, which may be silently dead (F-08).
 async fn poll(shared: Arc<Shared>, at: usize) {
     let post = &shared.posts[at];
     let mut ticks = time::interval(shared.config.poll);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let answer = post.node.tip().await;
-        if shared.update(|leadership, now| leadership.tip(at, now, answer)) {
-            post.moved.notify_one();
+        let silence = shared.config.silence;
+        let answer = time::timeout(silence, post.node.look()).await;
+        let answer = answer.unwrap_or(Err(NodeError::Timeout(silence)));
+        let tip = answer.as_ref().ok().map(|look| look.tip.hash);
+        if shared.update(|leadership, now| leadership.look(at, now, answer)) {
+            hurry(&shared, at, tip).await;
         }
+    }
+}
+
+/// Hears what the node announces.
+async fn listen(shared: Arc<Shared>, at: usize) {
+    loop {
+        let tip = shared.posts[at].node.announced().await;
+        if shared.leadership().is_news(at, &tip) {
+            hurry(&shared, at, Some(tip)).await;
+        }
+    }
+}
+
+/// How long the full template has, from when an empty one is at hand.
+const STAND_IN: Duration = Duration::from_millis(4);
+
+/// Has a template asked for, and stands in for it with one that can be had at once.
+async fn hurry(shared: &Shared, at: usize, tip: Option<Hash>) {
+    let post = &shared.posts[at];
+    post.moved.notify_one();
+    let Some(tip) = tip else { return };
+    match time::timeout(shared.config.silence, post.node.empty(&tip)).await {
+        Ok(Ok(Some(template))) => {
+            // The full one may be here in a moment: then nobody needs to be told twice.
+            time::sleep(STAND_IN).await;
+            shared.update(|leadership, now| leadership.stand_in(at, now, template));
+        }
+        Ok(Ok(None)) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(node = post.node.name(), %error, "no empty template"),
     }
 }
 
@@ -180,7 +232,11 @@ async fn fetch(shared: Arc<Shared>, at: usize) {
         match post.node.template(None).await {
             Ok(template) => {
                 patience = Backoff::new();
-                let taken = shared.update(|leadership, now| leadership.template(at, asked, now, template));
+                let clock = ahead(&template);
+                let taken = shared.update(|leadership, now| {
+                    leadership.clock(at, clock);
+                    leadership.template(at, asked, now, template)
+                });
                 post.given.notify_one();
                 if !taken {
                     continue;
@@ -206,6 +262,16 @@ async fn fetch(shared: Arc<Shared>, at: usize) {
             }
         }
     }
+}
+
+/// By how many seconds the clock of the node that just gave `template` is ahead of ours. Its time is not its clock's
+/// where the chain is ahead of that.
+fn ahead(template: &Template) -> i64 {
+    if template.time <= template.min_time {
+        return 0;
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::from(template.time).saturating_sub_unsigned(now)
 }
 
 /// Waits at the node for a better template than the last.

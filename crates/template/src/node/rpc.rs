@@ -5,9 +5,9 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -15,10 +15,11 @@ use serde::Deserialize;
 use serde_json::json;
 use share::Hash;
 
-use crate::{Depth, Node, NodeError, Submitted, Template, Tip};
+use crate::{Depth, Look, Node, NodeError, Submitted, Template, Tip};
 use http::Http;
 use reply::Answer;
 
+mod bare;
 mod http;
 mod reply;
 mod wire;
@@ -58,6 +59,8 @@ pub struct Rpc {
     on_network: AtomicBool,
     /// The last tip, so that only its hash is asked for each second.
     last_tip: Mutex<Option<Tip>>,
+    /// The block version of the last template; 0 before there was one.
+    version: AtomicU32,
 }
 
 /// How long an answer may take, and how long it may be.
@@ -92,9 +95,20 @@ struct ChainInfo {
 }
 
 #[derive(Deserialize)]
+struct Standing {
+    chain: String,
+    blocks: u32,
+    bestblockhash: String,
+    chainwork: String,
+    initialblockdownload: bool,
+}
+
+#[derive(Deserialize)]
 struct Header {
     height: u32,
     confirmations: i64,
+    mediantime: Option<u32>,
+    bits: Option<String>,
 }
 
 /// Bitcoin Core: no such block (`RPC_INVALID_ADDRESS_OR_KEY`).
@@ -112,6 +126,7 @@ impl Rpc {
             budgets: Budgets::default(),
             on_network: AtomicBool::new(false),
             last_tip: Mutex::new(None),
+            version: AtomicU32::new(0),
         })
     }
 
@@ -124,6 +139,20 @@ impl Rpc {
         }
         self.on_network.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Why this node is to be followed only where no better one is. On a test chain of one node it is as it should be.
+    async fn doubts(&self, syncing: bool) -> Result<Vec<String>, NodeError> {
+        let mut doubts = Vec::new();
+        if self.network != bitcoin::Network::Regtest {
+            if syncing {
+                doubts.push("it is still downloading the chain".to_owned());
+            }
+            if self.ask::<u64>("getconnectioncount", json!([])).await? == 0 {
+                doubts.push("it has no peers".to_owned());
+            }
+        }
+        Ok(doubts)
     }
 
     async fn ask<T>(&self, method: &'static str, params: serde_json::Value) -> Result<T, NodeError>
@@ -172,9 +201,53 @@ impl Node for Rpc {
         let response = self.send(body.into(), budget).await?;
         // Some milliseconds of work: not on a thread that serves sockets.
         let parse = move || wire::template(reply::parse(METHOD, &response)?.value(METHOD)?);
-        tokio::task::spawn_blocking(parse)
+        let template = tokio::task::spawn_blocking(parse)
             .await
-            .unwrap_or_else(|e| Err(NodeError::Template(format!("it could not be parsed ({e})"))))
+            .unwrap_or_else(|e| Err(NodeError::Template(format!("it could not be parsed ({e})"))))?;
+        self.version.store(template.version, Ordering::Relaxed);
+        Ok(template)
+    }
+
+    async fn look(&self) -> Result<Look, NodeError> {
+        const METHOD: &str = "getblockchaininfo";
+        let standing: Standing = self.ask(METHOD, json!([])).await?;
+        let expected = self.network.to_core_arg();
+        if standing.chain != expected {
+            return Err(NodeError::Chain { expected: expected.to_owned(), found: standing.chain });
+        }
+        let no_hash = |text: &str| NodeError::Reply {
+            method: METHOD,
+            why: format!("{:?} is not a number of 32 bytes", reply::beginning(text.as_bytes())),
+        };
+        let hash = |text: &str| reply::hash(text).ok_or_else(|| no_hash(text));
+        let work = hash(&standing.chainwork)?;
+        let (low, high) = work.split_at(16);
+        let work = match high.iter().all(|&byte| byte == 0) {
+            true => low.try_into().map(u128::from_le_bytes).unwrap_or(u128::MAX),
+            false => u128::MAX,
+        };
+        let tip = Tip { hash: hash(&standing.bestblockhash)?, height: standing.blocks };
+        Ok(Look { tip, work, doubts: self.doubts(standing.initialblockdownload).await? })
+    }
+
+    /// Made of the header of `tip`, which is a matter of a question that the node answers from memory.
+    async fn empty(&self, tip: &Hash) -> Result<Option<Template>, NodeError> {
+        let version = self.version.load(Ordering::Relaxed);
+        if version == 0 {
+            return Ok(None);
+        }
+        let header = self.header(tip).await?;
+        let mut bits = [0; 4];
+        let (Some(median_time), Some(Ok(()))) =
+            (header.mediantime, header.bits.as_ref().map(|text| hex::decode_to_slice(text, &mut bits)))
+        else {
+            let why = "there is no mediantime, or bits are not 8 hex digits".to_owned();
+            return Err(NodeError::Reply { method: "getblockheader", why });
+        };
+        let bits = u32::from_be_bytes(bits);
+        let parent = bare::Parent { hash: *tip, height: header.height, bits, median_time };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Ok(bare::template(&parent, self.network, version, u32::try_from(now).unwrap_or(u32::MAX)))
     }
 
     async fn submit(&self, block: &[u8]) -> Result<Submitted, NodeError> {

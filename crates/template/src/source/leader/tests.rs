@@ -3,6 +3,7 @@ use std::time::Duration;
 use share::{Hash, Target};
 
 use super::*;
+use crate::Tip;
 
 /// A leadership of nodes named "a", "b", …, whose clock is turned by hand.
 struct Scene {
@@ -30,8 +31,9 @@ fn template(height: u32, prev: u8) -> Template {
     }
 }
 
-fn tip(height: u32, hash: u8) -> Result<Tip, NodeError> {
-    Ok(Tip { hash: Hash::from([hash; 32]), height })
+/// All blocks are worth the same.
+fn look(height: u32, hash: u8) -> Look {
+    Look { tip: Tip { hash: Hash::from([hash; 32]), height }, work: height.into(), doubts: Vec::new() }
 }
 
 impl Scene {
@@ -53,20 +55,42 @@ impl Scene {
     }
 
     fn gives(&mut self, at: usize, height: u32, prev: u8) -> bool {
-        let now = self.now;
-        let taken = self.leadership.template(at, now, now, template(height, prev));
+        self.offers(at, template(height, prev))
+    }
+
+    /// Gives a template of this value, in satoshi, and with so many transactions.
+    fn pays(&mut self, at: usize, prev: u8, value: u64, count: usize) {
+        let template = Template {
+            coinbase_value: value,
+            transaction_count: count,
+            ..template(u32::from(prev) + 99, prev)
+        };
+        self.offers(at, template);
+    }
+
+    fn offers(&mut self, at: usize, template: Template) -> bool {
+        let taken = self.leadership.template(at, self.now, self.now, template);
         self.elect();
         taken
     }
 
+    fn stands_in(&mut self, at: usize, height: u32, prev: u8) {
+        self.leadership.stand_in(at, self.now, template(height, prev));
+        self.elect();
+    }
+
     fn fails(&mut self, at: usize) {
         let answer = Err(NodeError::Unreachable("gone".into()));
-        self.leadership.tip(at, self.now, answer);
+        self.leadership.look(at, self.now, answer);
         self.elect();
     }
 
     fn lives(&mut self, at: usize, height: u32, hash: u8) -> bool {
-        let due = self.leadership.tip(at, self.now, tip(height, hash));
+        self.looks(at, look(height, hash))
+    }
+
+    fn looks(&mut self, at: usize, look: Look) -> bool {
+        let due = self.leadership.look(at, self.now, Ok(look));
         self.elect();
         due
     }
@@ -77,6 +101,7 @@ impl Scene {
                 Change::Leads(name) => format!("leads {name}"),
                 Change::Leaderless => "leaderless".into(),
                 Change::Publish(template) => format!("{}/{}", template.height, template.prev_hash[0]),
+                Change::Confirm(template) => format!("{}/{} still", template.height, template.prev_hash[0]),
             });
         }
     }
@@ -93,9 +118,9 @@ fn one_node() {
     assert!(scene.lives(0, 100, 2), "a template is due");
     scene.gives(0, 101, 2);
     scene.expect("101/2");
-    // The same block again with other transactions or a later time is news too.
+    scene.wait(1.0);
     scene.gives(0, 101, 2);
-    scene.expect("101/2");
+    scene.expect("101/2 still");
     scene.fails(0);
     scene.expect("leaderless");
     scene.fails(0);
@@ -104,7 +129,7 @@ fn one_node() {
     assert!(scene.lives(0, 100, 2), "asked at once when it is back");
     scene.expect("");
     scene.gives(0, 101, 2);
-    scene.expect("leads a, 101/2");
+    scene.expect("leads a, 101/2 still");
 }
 
 #[test]
@@ -126,7 +151,7 @@ fn an_old_template_does_not_lead() {
     scene.wait(14.9);
     scene.expect("");
     scene.wait(0.1);
-    scene.expect("leads b, 100/1");
+    scene.expect("leads b, 100/1 still");
     scene.wait(15.0);
     scene.expect("leaderless");
 }
@@ -139,13 +164,13 @@ fn the_next_takes_over_and_the_preferred_comes_back_when_it_has_settled() {
     scene.gives(2, 100, 1);
     scene.expect("leads b, 100/1");
     scene.wait(10.0);
-    scene.expect("leads a, 100/1");
+    scene.expect("leads a");
     scene.fails(0);
-    scene.expect("leads b, 100/1");
+    scene.expect("leads b");
     scene.wait(9.0);
     scene.lives(0, 99, 1);
     scene.gives(1, 100, 1);
-    scene.expect("100/1");
+    scene.expect("100/1 still");
     scene.wait(5.0);
     scene.fails(0);
     scene.lives(0, 99, 1);
@@ -153,7 +178,7 @@ fn the_next_takes_over_and_the_preferred_comes_back_when_it_has_settled() {
     scene.wait(9.9);
     scene.expect("");
     scene.wait(0.1);
-    scene.expect("leads a, 100/1");
+    scene.expect("leads a, 100/1 still");
 }
 
 #[test]
@@ -163,7 +188,7 @@ fn an_error_instead_of_a_template_counts_too() {
     scene.gives(1, 100, 1);
     scene.leadership.template_failed(0, &NodeError::Busy);
     scene.elect();
-    scene.expect("leads a, 100/1, leads b, 100/1");
+    scene.expect("leads a, 100/1, leads b");
     // That it answers the other question does not make it well.
     scene.lives(0, 99, 1);
     scene.wait(20.0);
@@ -183,13 +208,13 @@ fn a_new_leader_does_not_take_the_height_back() {
     scene.expect("leads a, 101/2, leaderless");
     scene.wait(1.0);
     scene.gives(1, 101, 2);
-    scene.expect("leads b, 101/2");
+    scene.expect("leads b, 101/2 still");
     // Unless nobody confirms the height for so long that it may be nobody's any more.
     scene.lives(0, 101, 3);
     scene.gives(0, 102, 3);
     scene.wait(2.0);
     scene.fails(0);
-    scene.expect("leads a, 102/3, leaderless");
+    scene.expect("102/3, leads a, leaderless");
     scene.wait(20.0);
     scene.gives(1, 101, 2);
     scene.expect("");
@@ -198,22 +223,143 @@ fn a_new_leader_does_not_take_the_height_back() {
 }
 
 #[test]
-fn a_leader_that_stays_behind_loses_the_lead() {
+fn f05_the_most_work_is_mined_at_once_and_leads_if_it_stays_ahead() {
     let mut scene = Scene::new(2);
     scene.gives(0, 100, 1);
     scene.gives(1, 101, 2);
+    scene.expect("leads a, 100/1, 101/2");
     scene.wait(1.9);
-    scene.expect("leads a, 100/1");
     scene.gives(0, 101, 2);
-    scene.expect("101/2");
+    scene.expect("101/2 still");
     scene.gives(1, 102, 3);
+    scene.expect("102/3");
+    // What has been published does not go back to what the leader still has.
+    scene.gives(0, 101, 2);
+    scene.expect("");
     scene.wait(2.0);
-    scene.expect("leads b, 102/3");
+    scene.expect("leads b");
     // The preferred one is back when it has caught up.
     scene.wait(9.0);
     scene.expect("");
     scene.gives(0, 102, 3);
-    scene.expect("leads a, 102/3");
+    scene.expect("leads a, 102/3 still");
+}
+
+#[test]
+fn f07_what_a_node_takes_back_is_mined_no_more() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 100, 1);
+    scene.gives(1, 101, 2);
+    scene.expect("leads a, 100/1, 101/2");
+    // It was ahead with a block that turned out to be invalid.
+    scene.gives(1, 100, 1);
+    scene.expect("100/1");
+    // A node that has fallen silent may be right still.
+    scene.gives(1, 101, 3);
+    scene.fails(1);
+    scene.expect("101/3");
+    scene.wait(20.0);
+    scene.gives(0, 100, 1);
+    scene.wait(9.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("100/1");
+}
+
+#[test]
+fn f06_a_sibling_is_mined_when_the_leader_changes_to_it() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 101, 2);
+    scene.gives(1, 101, 3);
+    scene.expect("leads a, 101/2");
+    scene.gives(0, 101, 4);
+    scene.expect("101/4");
+    scene.fails(0);
+    scene.expect("leads b, 101/3");
+}
+
+#[test]
+fn f05_work_counts_and_not_height() {
+    let mut scene = Scene::new(2);
+    scene.looks(0, Look { work: 1_000, ..look(99, 1) });
+    scene.looks(1, Look { work: 1_001, ..look(98, 2) });
+    scene.gives(0, 100, 1);
+    scene.gives(1, 99, 2);
+    scene.expect("leads a, 100/1, 99/2");
+    scene.looks(0, Look { work: 1_002, ..look(100, 3) });
+    scene.gives(0, 101, 3);
+    scene.expect("101/3");
+}
+
+#[test]
+fn f02_f04_a_doubtful_node_is_for_want_of_a_better_one() {
+    let doubtful = || Look { doubts: vec!["it has no peers".into()], ..look(99, 1) };
+    let mut scene = Scene::new(2);
+    scene.looks(0, doubtful());
+    scene.gives(0, 100, 1);
+    scene.expect("leads a, 100/1");
+    scene.gives(1, 100, 1);
+    scene.wait(9.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("leads b");
+    // What it claims to be ahead is not mined.
+    scene.gives(0, 101, 2);
+    scene.wait(5.0);
+    scene.expect("");
+    assert_eq!(scene.leadership.status(scene.now)[0].state, "answers, but it has no peers");
+    scene.lives(0, 100, 2);
+    scene.expect("leads a, 101/2");
+    // A clock that is wrong by a minute is another reason.
+    scene.leadership.clock(0, -61);
+    scene.gives(1, 101, 2);
+    scene.expect("leads b, 101/2 still");
+    let state = scene.leadership.status(scene.now)[0].state.clone();
+    assert_eq!(state, "answers, but its clock is 61 s behind ours: set both by NTP");
+    // When all are doubtful, the first one leads.
+    scene.leadership.clock(1, 120);
+    scene.wait(1.0);
+    scene.expect("leads a");
+}
+
+#[test]
+fn an_empty_template_stands_in_for_a_full_one() {
+    let mut scene = Scene::new(1);
+    scene.stands_in(0, 101, 2);
+    scene.expect("");
+    scene.pays(0, 1, 50_000, 3);
+    scene.expect("leads a, 100/1");
+    scene.stands_in(0, 101, 2);
+    scene.expect("101/2");
+    scene.stands_in(0, 101, 2);
+    scene.expect("");
+    scene.pays(0, 2, 50_000, 3);
+    scene.expect("101/2");
+    scene.stands_in(0, 101, 2);
+    scene.expect("");
+}
+
+#[test]
+fn on_the_same_tip_a_template_is_news_when_it_pays() {
+    let mut scene = Scene::new(2);
+    scene.pays(0, 1, 1_000_000, 0);
+    scene.expect("leads a, 100/1");
+    scene.pays(0, 1, 1_000_000, 1);
+    scene.expect("100/1"); // the first transactions, at once
+    scene.wait(20.0);
+    scene.pays(0, 1, 1_004_999, 2);
+    scene.expect("100/1 still");
+    scene.pays(0, 1, 1_005_000, 2);
+    scene.expect("100/1");
+    // Much better, but too soon: it waits.
+    scene.pays(0, 1, 2_000_000, 3);
+    scene.wait(9.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("100/1");
+    scene.wait(15.0);
+    scene.pays(0, 1, 1_900_000, 3);
+    scene.expect("100/1 still");
 }
 
 #[test]
