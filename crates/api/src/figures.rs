@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    About,
+    About, Nodes,
     events::Events,
     fault::Fault,
     history::History,
@@ -32,6 +32,7 @@ const FOLLOWED: u32 = 120;
 pub(crate) struct Shown {
     pub ledger: Ledger,
     pub about: About,
+    pub nodes: Nodes,
     pub events: Events,
     history: Mutex<History>,
     figures: watch::Sender<Figures>,
@@ -56,9 +57,16 @@ pub(crate) struct Books {
 }
 
 impl Shown {
-    pub fn new(ledger: Ledger, about: About, stopping: watch::Receiver<bool>) -> Arc<Self> {
+    pub fn new(ledger: Ledger, about: About, nodes: Nodes, stopping: watch::Receiver<bool>) -> Arc<Self> {
         let (figures, _) = watch::channel(Figures::default());
-        Arc::new(Self { ledger, about, events: Events::new(stopping), history: Mutex::default(), figures })
+        Arc::new(Self {
+            ledger,
+            about,
+            nodes,
+            events: Events::new(stopping),
+            history: Mutex::default(),
+            figures,
+        })
     }
 
     /// The latest figures.

@@ -42,6 +42,27 @@ pub struct State {
     pub roster: Roster,
     /// What does not change while the pool runs.
     pub about: About,
+    /// How the nodes are, whenever somebody asks.
+    pub nodes: Nodes,
+}
+
+/// Answers how each node is, in the order of the configuration. The room that speaks to nodes is below our reach; the
+/// binary knows it.
+pub type Nodes = Arc<dyn Fn() -> Vec<NodeState> + Send + Sync>;
+
+/// How a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeState {
+    /// Whether its last answers were no errors.
+    pub is_well: bool,
+    /// Whether it leads: whether the others are asked only to replace it.
+    pub leads: bool,
+    /// Of its best block, as last heard.
+    pub height: Option<u32>,
+    /// How long ago its last template came.
+    pub template_age: Option<Duration>,
+    /// How often each kind of error was heard from it since the start.
+    pub faults: Vec<(&'static str, u64)>,
 }
 
 /// What a pool says of itself.
@@ -66,20 +87,20 @@ pub struct About {
 /// # Errors
 /// If the listener fails for good.
 pub async fn serve(listener: TcpListener, state: State, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let State { ledger, roster, about } = state;
-    serve_from(listener, ledger, about, || roster.snapshot(), stop).await
+    let State { ledger, roster, about, nodes } = state;
+    serve_from(listener, ledger, (about, nodes), || roster.snapshot(), stop).await
 }
 
 /// The same, whoever gives the snapshots.
 async fn serve_from(
     listener: TcpListener,
     ledger: Ledger,
-    about: About,
+    (about, nodes): (About, Nodes),
     snapshot: impl Fn() -> Arc<Snapshot>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (tell, stopping) = watch::channel(false);
-    let shown = figures::Shown::new(ledger, about, stopping.clone());
+    let shown = figures::Shown::new(ledger, about, nodes, stopping.clone());
     let app = routes::router(shown.clone());
     let mut told = stopping;
     let server = axum::serve(connections::Listener::new(listener), app).with_graceful_shutdown(async move {

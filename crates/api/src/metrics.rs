@@ -11,7 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::figures::{Figures, Shown, now_ms};
+use crate::{
+    NodeState,
+    figures::{Figures, Shown, now_ms},
+};
 
 /// The figures of the pool for a monitor.
 pub(crate) async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
@@ -51,6 +54,7 @@ fn text(shown: &Shown, now_ms: u64) -> String {
         let age = now_ms.saturating_sub(tip.template_time_ms) as f64 / 1000.0;
         page.one("sluice_template_age_seconds", "gauge", "How old the work being mined is.", age);
     }
+    page.nodes(&(shown.nodes)());
     if let Some(books) = books {
         let (totals, age) = (&books.totals, books.read.elapsed().as_secs_f64());
         page.one("sluice_ledger_age_seconds", "gauge", "Since the ledger last answered.", age);
@@ -101,6 +105,32 @@ impl Page {
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
+    /// By their number in the configuration: where they are is nobody's business.
+    fn nodes(&mut self, nodes: &[NodeState]) {
+        let numbered = || nodes.iter().zip(1..).map(|(node, number): (_, u32)| (node, number.to_string()));
+        let mut each = |name: &str, help: &str, value: &dyn Fn(&NodeState) -> Option<f64>| {
+            self.family(name, "gauge", help);
+            for (node, number) in numbered() {
+                if let Some(value) = value(node) {
+                    self.sample(name, &[("node", &number)], value);
+                }
+            }
+        };
+        each("sluice_node_well", "1 while the node answers as it should.", &|node| Some(node.is_well.into()));
+        each("sluice_node_leads", "1 for the node that leads.", &|node| Some(node.leads.into()));
+        each("sluice_node_height", "Height of the node's best block.", &|node| node.height.map(f64::from));
+        each("sluice_node_template_age_seconds", "Since the node last gave a template.", &|node| {
+            node.template_age.map(|age| age.as_secs_f64())
+        });
+        let name = "sluice_node_faults_total";
+        self.family(name, "counter", "Errors heard from a node instead of an answer, by kind.");
+        for (node, number) in numbered() {
+            for (kind, count) in &node.faults {
+                self.sample(name, &[("node", &number), ("kind", kind)], count);
+            }
+        }
+    }
+
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
@@ -116,5 +146,30 @@ mod tests {
         let check = |name, expect: &str| assert_eq!(label(name), expect);
         check("Stale", "stale");
         check("LowDifficulty", "low_difficulty");
+    }
+
+    #[test]
+    fn f03_nodes_by_number() {
+        let mut page = Page::default();
+        let well = NodeState {
+            is_well: true,
+            leads: true,
+            height: Some(7),
+            template_age: Some(std::time::Duration::from_millis(1500)),
+            faults: Vec::new(),
+        };
+        page.nodes(&[well, NodeState { faults: vec![("busy", 2), ("timeout", 1)], ..NodeState::default() }]);
+        let samples: Vec<&str> = page.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let expect = [
+            r#"sluice_node_well{node="1"} 1"#,
+            r#"sluice_node_well{node="2"} 0"#,
+            r#"sluice_node_leads{node="1"} 1"#,
+            r#"sluice_node_leads{node="2"} 0"#,
+            r#"sluice_node_height{node="1"} 7"#,
+            r#"sluice_node_template_age_seconds{node="1"} 1.5"#,
+            r#"sluice_node_faults_total{node="2",kind="busy"} 2"#,
+            r#"sluice_node_faults_total{node="2",kind="timeout"} 1"#,
+        ];
+        assert_eq!(samples, expect);
     }
 }

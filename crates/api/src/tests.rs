@@ -17,9 +17,10 @@ async fn serves_until_it_is_told_to_stop() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve_from(listener, ledger, house::about(), Arc::default, async {
-        let _ = stopped.await;
-    }));
+    let server =
+        tokio::spawn(serve_from(listener, ledger, (house::about(), house::nodes()), Arc::default, async {
+            let _ = stopped.await;
+        }));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut heard = String::new();

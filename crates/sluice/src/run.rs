@@ -9,7 +9,7 @@ use std::{
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
 use pool::{Door, Listener, Pool};
-use template::{Node, Rpc, Source, SourceConfig, Submitter};
+use template::{Node, NodeStatus, Rpc, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -90,7 +90,7 @@ pub struct Running {
     /// Where it is served in TLS only.
     pub v1_tls: Vec<SocketAddr>,
     pool: Pool,
-    source: Source,
+    source: Arc<Source>,
     submitter: Submitter,
     stop: watch::Sender<bool>,
     ledger: JoinHandle<()>,
@@ -109,7 +109,7 @@ impl Running {
             .map_err(Failure::unavailable)?;
         let submitter =
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
-        let source = Source::start(nodes.clone(), SourceConfig::default());
+        let source = Arc::new(Source::start(nodes.clone(), SourceConfig::default()));
 
         let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
         let (v1, v1_tls) = bound.split_at(config.v1.len().min(bound.len()));
@@ -135,8 +135,12 @@ impl Running {
         let until = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        let state =
-            api::State { ledger: ledger.clone(), roster: pool.roster(), about: about(config, &v1, &v1_tls) };
+        let state = api::State {
+            ledger: ledger.clone(),
+            roster: pool.roster(),
+            about: about(config, &v1, &v1_tls),
+            nodes: node_states(source.clone()),
+        };
         let site = site.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(site));
         let site = site.map_err(|error| Failure::unavailable(format!("cannot serve the API: {error}")))?;
         let serve = api::serve(site, state, until(stopped.clone()));
@@ -165,6 +169,18 @@ impl Running {
             );
         }
     }
+}
+
+/// What the API may know of the nodes.
+fn node_states(source: Arc<Source>) -> api::Nodes {
+    let state = |node: NodeStatus| api::NodeState {
+        is_well: node.is_well,
+        leads: node.leads,
+        height: node.tip.map(|tip| tip.height),
+        template_age: node.template_age,
+        faults: node.faults,
+    };
+    Arc::new(move || source.status().into_iter().map(state).collect())
 }
 
 /// The addresses for miners, plain ones first.

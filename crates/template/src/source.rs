@@ -62,6 +62,8 @@ pub struct NodeStatus {
     pub name: String,
     /// "well", "starting", or what is wrong.
     pub state: String,
+    /// Whether its last answers were no errors, and it has given a template.
+    pub is_well: bool,
     /// Whether miners work on its template.
     pub leads: bool,
     /// Its best block, as last heard.

@@ -336,6 +336,7 @@ impl Leadership {
         let status = |(at, seen): (usize, &Seen)| NodeStatus {
             name: seen.name.clone(),
             state: seen.state(),
+            is_well: seen.well_since.is_some(),
             leads: self.leader == Some(at),
             tip: seen.look.as_ref().map(|look| look.tip),
             template_age: seen

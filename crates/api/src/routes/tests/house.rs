@@ -73,6 +73,11 @@ pub(crate) async fn ledger(dir: &Path) -> (Ledger, SpoolWriter) {
     (Ledger::open(&url, spool, terms, Network::Signet).await.unwrap(), writer)
 }
 
+/// One node, which is well.
+pub fn nodes() -> crate::Nodes {
+    Arc::new(|| vec![crate::NodeState { is_well: true, leads: true, ..Default::default() }])
+}
+
 pub(crate) fn about() -> About {
     About {
         network: "signet".into(),
@@ -100,7 +105,7 @@ impl House {
         tokio::spawn(async move {
             running.run(chain, async move { drop(told.wait_for(|&stop| stop).await) }).await;
         });
-        let shown = Shown::new(ledger, about(), stopping);
+        let shown = Shown::new(ledger, about(), nodes(), stopping);
         Self { shown, writer, depth, _stopping: stop, _dir: dir }
     }
 
