@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use ledger::{Scheme, Terms};
 use pool::{Limits, Tls, VardiffConfig};
 use share::Difficulty;
-use template::{Auth, Rpc, RpcConfig};
+use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
 
 use crate::failure::Failure;
 
@@ -27,7 +27,9 @@ pub struct Config {
     /// The chain.
     pub network: Network,
     /// The nodes, in order of preference; at least one.
-    pub nodes: Vec<RpcConfig>,
+    pub nodes: Vec<BitcoindConfig>,
+    /// What newer work on the same tip must be worth more, in satoshi.
+    pub refresh_sats: u64,
     /// Text in every coinbase.
     pub tag: String,
     /// First byte of every extranonce.
@@ -111,8 +113,9 @@ impl Config {
             notes
                 .push("stratum.v2: Stratum V2 is not served yet; these addresses are not listened on".into());
         }
-        if file.node.iter().any(|node| node.ipc.is_some() || node.zmq_hashblock.is_some()) {
-            notes.push("node: ipc and zmq_hashblock are not used yet; long polling is".into());
+        if !Bitcoind::HAS_IPC && file.node.iter().any(|node| node.ipc.is_some()) {
+            let note = "node: ipc is not used by this build, the RPC is: build with --features ipc to use it";
+            notes.push(note.into());
         }
         let api = listen("api.listen", std::slice::from_ref(&file.api.listen))?[0];
         if [&v1[..], &v1_tls].concat().contains(&api) && api.port() != 0 {
@@ -130,6 +133,7 @@ impl Config {
         Ok(Self {
             network,
             nodes,
+            refresh_sats: file.pool.refresh_sats,
             tag: tag(file.pool.tag)?,
             instance: file.pool.instance,
             terms,
@@ -160,8 +164,16 @@ impl fmt::Display for Config {
             "network {network}, {:?}, fee {} ppm, pool address {}",
             terms.scheme, terms.fee_ppm, terms.pool_address
         )?;
-        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.url.as_str()).collect();
-        writeln!(f, "nodes {}", nodes.join(", "))?;
+        for node in &self.nodes {
+            write!(f, "node {}", node.rpc.url)?;
+            let ipc = node.ipc.as_ref().filter(|_| Bitcoind::HAS_IPC);
+            ipc.map_or(Ok(()), |path| write!(f, ", ipc {}", path.display()))?;
+            writeln!(
+                f,
+                "{}",
+                node.zmq_hashblock.iter().map(|zmq| format!(", zmq {zmq}")).collect::<String>()
+            )?;
+        }
         writeln!(f, "stratum v1 on {v1:?}, tls only on {v1_tls:?}, with {shards} shards, api on {api}")?;
         write!(f, "spool {}, blocks {}", spool.display(), blocks.display())?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
@@ -178,7 +190,7 @@ fn network(name: &str) -> Result<Network, String> {
     }
 }
 
-fn node(index: usize, node: &file::Node, network: Network) -> Result<RpcConfig, String> {
+fn node(index: usize, node: &file::Node, network: Network) -> Result<BitcoindConfig, String> {
     let at = format!("node {}", index + 1);
     if !node.rpc.starts_with("http://") {
         return Err(format!(
@@ -196,8 +208,12 @@ fn node(index: usize, node: &file::Node, network: Network) -> Result<RpcConfig, 
         }
         _ => return Err(format!("{at}: give either cookie, or both rpc_user and rpc_password")),
     };
-    let config = RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network };
-    Rpc::new(config.clone()).map_err(|error| format!("{at}: rpc = \"{}\": {error}", node.rpc))?;
+    let rpc = RpcConfig { url: node.rpc.trim_end_matches('/').to_owned(), auth, network };
+    let config = BitcoindConfig { rpc, zmq_hashblock: node.zmq_hashblock.clone(), ipc: node.ipc.clone() };
+    Bitcoind::new(config.clone()).map_err(|error| match error {
+        NodeError::Endpoint { .. } => format!("{at}: zmq_hashblock: {error}"),
+        error => format!("{at}: rpc = \"{}\": {error}", node.rpc),
+    })?;
     Ok(config)
 }
 

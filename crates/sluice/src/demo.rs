@@ -91,6 +91,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
     Ok(Config {
         network: Network::Regtest,
         nodes: Vec::new(),
+        refresh_sats: 0,
         tag: "/sluice demo/".into(),
         instance: 0,
         terms: Terms {

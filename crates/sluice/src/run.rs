@@ -9,7 +9,7 @@ use std::{
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
 use pool::{Door, Listener, Pool};
-use template::{Node, NodeStatus, Rpc, Source, SourceConfig, Submitter};
+use template::{Bitcoind, Node, NodeStatus, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -65,12 +65,12 @@ async fn connect(config: &Config) -> Result<Vec<Arc<dyn Node>>, Failure> {
     let mut nodes: Vec<Arc<dyn Node>> = Vec::new();
     let mut failures = Vec::new();
     for node in &config.nodes {
-        let wrong = |error| format!("node {}: {error}", node.url);
-        let rpc = Rpc::new(node.clone()).map_err(|error| Failure::unavailable(wrong(error)))?;
-        if let Err(error) = rpc.check().await {
+        let wrong = |error| format!("node {}: {error}", node.rpc.url);
+        let node = Bitcoind::new(node.clone()).map_err(|error| Failure::unavailable(wrong(error)))?;
+        if let Err(error) = node.check().await {
             failures.push(wrong(error));
         }
-        nodes.push(Arc::new(rpc));
+        nodes.push(Arc::new(node));
     }
     if failures.len() == nodes.len() {
         return Err(Failure::unavailable(failures.join("; ")));
@@ -109,7 +109,10 @@ impl Running {
             .map_err(Failure::unavailable)?;
         let submitter =
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
-        let source = Arc::new(Source::start(nodes.clone(), SourceConfig::default()));
+        let source = Arc::new(Source::start(
+            nodes.clone(),
+            SourceConfig { gain: config.refresh_sats, ..SourceConfig::default() },
+        ));
 
         let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
         let (v1, v1_tls) = bound.split_at(config.v1.len().min(bound.len()));

@@ -23,6 +23,9 @@ pub mod submit;
 pub mod template;
 
 pub use coinbase::{CoinbaseError, Output, coinbase};
+pub use node::bitcoind::{Bitcoind, BitcoindConfig};
+#[cfg(feature = "ipc")]
+pub use node::ipc::Ipc;
 pub use node::rpc::{Auth, Rpc, RpcConfig};
 pub use node::{Depth, Look, Node, NodeError, Submitted, Tip};
 pub use source::{NodeStatus, Source, SourceConfig};

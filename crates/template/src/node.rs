@@ -7,7 +7,11 @@ use share::Hash;
 
 use crate::Template;
 
+pub mod bitcoind;
+#[cfg(feature = "ipc")]
+pub mod ipc;
 pub mod rpc;
+pub mod zmq;
 
 /// A Bitcoin node, or something that behaves like one. Implementations time out by themselves: 5 s for a question
 /// (but for a long poll, 90 s), 30 s for a block.
@@ -103,6 +107,17 @@ pub enum NodeError {
         /// What is wrong with it.
         why: String,
     },
+    /// The address of a ZMQ publisher cannot be used.
+    #[error(
+        "ZMQ address {endpoint:?} is not usable ({why}): give it as tcp://host:port or ipc:///path, as in the node's \
+         zmqpubhashblock"
+    )]
+    Endpoint {
+        /// As configured.
+        endpoint: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The cookie file cannot be read.
     #[error(
         "cannot read the cookie file {} ({source}): is the node running, and may this user read it?",
@@ -168,6 +183,42 @@ pub enum NodeError {
         /// Its words.
         message: String,
     },
+    /// Nobody at the socket of the mining interface, or we may not use it.
+    #[error(
+        "cannot connect to {} ({why}): is bitcoin-node running with -ipcbind=unix:{}, and may this user use the \
+         socket?",
+        path.display(),
+        path.display()
+    )]
+    Socket {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// Somebody else at that socket.
+    #[error(
+        "what listens at {} does not speak the mining interface ({why}): is it the -ipcbind socket of a \
+         bitcoin-node, version 30 or later?",
+        path.display()
+    )]
+    NotMining {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+    /// The node answers over its mining interface with an error of its own.
+    #[error("{method}: {message} (over the mining interface)")]
+    Ipc {
+        /// The method.
+        method: &'static str,
+        /// Its words.
+        message: String,
+    },
+    /// The node gives no templates as yet.
+    #[error("the node is still downloading the chain; wait until it has it")]
+    Downloading,
     /// The node is on another chain than the configuration says.
     #[error("the node is on chain {found:?}, the configuration says {expected:?}: one of them is wrong")]
     Chain {
@@ -185,7 +236,7 @@ impl NodeError {
     /// A word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Address { .. } => "address",
+            Self::Address { .. } | Self::Endpoint { .. } => "address",
             Self::Cookie { .. } => "cookie",
             Self::Unreachable(_) => "unreachable",
             Self::Cut(_) => "cut",
@@ -196,6 +247,10 @@ impl NodeError {
             Self::TooLong(_) => "too_long",
             Self::Reply { .. } => "reply",
             Self::Rpc { .. } => "rpc",
+            Self::Socket { .. } => "socket",
+            Self::NotMining { .. } => "not_mining",
+            Self::Ipc { .. } => "ipc",
+            Self::Downloading => "downloading",
             Self::Chain { .. } => "chain",
             Self::Template(_) => "template",
         }

@@ -50,6 +50,9 @@ pub struct Pool {
     pub pplns_factor: u32,
     #[serde(default)]
     pub instance: u8,
+    /// Between blocks miners get newer work only if the block would be worth so much more.
+    #[serde(default = "default_refresh_sats")]
+    pub refresh_sats: u64,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +129,10 @@ fn default_fee() -> f64 {
 
 fn default_scheme() -> String {
     "pplns".into()
+}
+
+fn default_refresh_sats() -> u64 {
+    template::SourceConfig::default().gain
 }
 
 fn default_factor() -> u32 {

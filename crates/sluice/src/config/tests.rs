@@ -103,7 +103,7 @@ fn the_environment_overrides() {
     assert_eq!(config.vardiff.start, Difficulty::new(0.5).unwrap());
     assert_eq!(config.v1.len(), 2);
     assert_eq!(config.tag, "hello world");
-    assert!(matches!(&config.nodes[0].auth, Auth::Password { password, .. } if password == "new"));
+    assert!(matches!(&config.nodes[0].rpc.auth, Auth::Password { password, .. } if password == "new"));
 
     let error = load(SAMPLE, &[("POOL__COLOUR", "red")]).unwrap_err();
     assert!(error.contains("unknown field `colour`") && error.contains("SLUICE__POOL__COLOUR"), "{error}");

@@ -21,7 +21,7 @@ use reply::Answer;
 
 mod bare;
 mod http;
-mod reply;
+pub(super) mod reply;
 mod wire;
 
 /// How to speak to a node.
@@ -300,7 +300,7 @@ impl Node for Rpc {
 
 /// What a word of BIP 22 means (F-20). Words that nobody has heard of are reasons to refuse, as the BIP has it; where
 /// the node may yet change its mind, we ask again.
-fn submitted(text: String) -> Submitted {
+pub(super) fn submitted(text: String) -> Submitted {
     match text.as_str() {
         "duplicate" => Submitted::Known,
         // "valid?" is Core's own doubt; a node without the parent block gets it in a moment.

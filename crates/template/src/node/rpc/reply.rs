@@ -74,7 +74,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
 }
 
 /// The first characters of what somebody sent, fit for a log line.
-pub(super) fn beginning(bytes: &[u8]) -> String {
+pub(in crate::node) fn beginning(bytes: &[u8]) -> String {
     const SHOWN: usize = 200;
     let text = String::from_utf8_lossy(bytes.get(..4 * SHOWN).unwrap_or(bytes));
     text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()

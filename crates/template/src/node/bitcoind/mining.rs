@@ -1,0 +1,116 @@
+//! The mining interface beside the RPC: used while it works, and left alone for a while when it does not.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bitcoin::Network;
+use share::Hash;
+use tokio::time::{Instant, sleep};
+
+use super::super::ipc::Ipc;
+use crate::{NodeError, Submitted, Template};
+
+/// How long the interface is left alone after an error, so that one that hangs does not delay every template.
+const REST: Duration = Duration::from_secs(5);
+
+pub(super) struct Mining {
+    ipc: Ipc,
+    state: Mutex<State>,
+}
+
+enum State {
+    Works,
+    /// It failed, for this reason; it is asked again from then on.
+    Rests(Instant, &'static str),
+}
+
+impl Mining {
+    pub fn new(path: PathBuf, network: Network) -> Self {
+        Self { ipc: Ipc::new(path, network), state: Mutex::new(State::Works) }
+    }
+
+    /// `None`: ask the RPC.
+    pub async fn template(&self) -> Option<Template> {
+        if self.rests() {
+            return None;
+        }
+        self.heard(self.ipc.template().await)
+    }
+
+    /// `None`: it cannot be had, or the node works on another block already.
+    pub async fn empty(&self, tip: &Hash) -> Option<Template> {
+        if self.rests() {
+            return None;
+        }
+        self.heard(self.ipc.empty().await).filter(|template| template.prev_hash == *tip)
+    }
+
+    /// Waits until the best block is not `known`, for as long as it takes.
+    pub async fn announced(&self, known: &Hash) -> Hash {
+        loop {
+            match self.ipc.tip_changed(known).await {
+                Ok(tip) => return tip.hash,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    /// Hands a block over here and by `rpc`, together. That one way takes it is enough; else what the RPC says counts,
+    /// for it tells more.
+    pub async fn submit(
+        &self,
+        block: &[u8],
+        rpc: impl Future<Output = Result<Submitted, NodeError>>,
+    ) -> Result<Submitted, NodeError> {
+        let taken =
+            |said: &Result<Submitted, NodeError>| matches!(said, Ok(Submitted::Accepted | Submitted::Known));
+        let ipc = self.ipc.submit(block);
+        tokio::pin!(ipc, rpc);
+        tokio::select! {
+            said = &mut rpc => match said {
+                Err(error) => ipc.await.unwrap_or(Err(error)),
+                said => said,
+            },
+            said = &mut ipc => match said {
+                Some(said) if taken(&said) => said,
+                said => match (rpc.await, said) {
+                    (Err(_), Some(said)) => said,
+                    (by_rpc, _) => by_rpc,
+                },
+            },
+        }
+    }
+
+    fn rests(&self) -> bool {
+        matches!(*self.lock(), State::Rests(until, _) if Instant::now() < until)
+    }
+
+    /// What it says, having said to the operator whether it works: once, not each time.
+    fn heard<T>(&self, answer: Result<T, NodeError>) -> Option<T> {
+        let mut state = self.lock();
+        match answer {
+            Ok(value) => {
+                if matches!(*state, State::Rests(..)) {
+                    tracing::info!(socket = self.ipc.name(), "the mining interface works again");
+                }
+                *state = State::Works;
+                Some(value)
+            }
+            Err(error) => {
+                let known = matches!(*state, State::Rests(_, kind) if kind == error.kind());
+                if !known {
+                    tracing::warn!(socket = self.ipc.name(), %error, "the mining interface fails: the RPC does its work");
+                }
+                *state = State::Rests(Instant::now() + REST, error.kind());
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
