@@ -39,13 +39,16 @@ impl Flood {
                 let worker = format!("{round}-{number}");
                 let user = format!("{address}.{worker}");
                 let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+                let pace = Duration::from_secs(1) * Self::CONNECTIONS / rate;
                 let mine = move || {
+                    // One after the other, as miners are.
+                    thread::sleep(pace * number / Self::CONNECTIONS);
                     let mut miner = match Miner::connect(port, &user, Manner::Cpuminer) {
                         Ok(miner) => miner,
                         Err(fault) => return (Err(fault), Tally::default()),
                     };
                     miner.window = if number % 4 == 0 { 16 } else { 1 };
-                    miner.pace = Duration::from_secs(1) * Self::CONNECTIONS / rate;
+                    miner.pace = pace;
                     let mut counted = 0;
                     let result = miner.mine(|tally| {
                         acknowledged.fetch_add(tally.acknowledged - counted, Ordering::Relaxed);

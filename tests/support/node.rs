@@ -51,6 +51,8 @@ pub struct Node {
     pub chain: Chain,
     pub login: Login,
     pub rpc_port: u16,
+    /// Its port for other nodes and that of the one that it connects to, if it is one of a pair.
+    net: Option<(u16, u16)>,
     directory: TempDir,
     process: Child,
 }
@@ -58,10 +60,20 @@ pub struct Node {
 impl Node {
     /// Starts a node on a new chain and waits until it answers.
     pub fn start(chain: Chain, login: Login) -> Self {
+        Self::start_in(chain, login, None)
+    }
+
+    /// Two nodes on one new chain, each of which connects to the other.
+    pub fn pair(chain: Chain, login: Login) -> [Self; 2] {
+        let (one, other) = (free_port(), free_port());
+        [(one, other), (other, one)].map(|net| Self::start_in(chain, login, Some(net)))
+    }
+
+    fn start_in(chain: Chain, login: Login, net: Option<(u16, u16)>) -> Self {
         let directory = directory();
         let rpc_port = free_port();
-        let process = spawn(chain, login, rpc_port, &directory);
-        let mut node = Self { chain, login, rpc_port, directory, process };
+        let process = spawn(chain, login, rpc_port, net, &directory);
+        let mut node = Self { chain, login, rpc_port, net, directory, process };
         node.wait();
         node
     }
@@ -138,9 +150,27 @@ impl Node {
         wait_for("the node to end", Duration::from_secs(30), || self.process.try_wait().unwrap());
     }
 
+    /// Kills it: it forgets what it has not written, the last blocks too.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Cuts it off from its peers, or lets it have some again.
+    pub fn set_network(&self, active: bool) {
+        self.call("setnetworkactive", json!([active]));
+    }
+
+    /// Hash of its best block, and the work in its chain, as text that sorts; nothing while it does not answer.
+    pub fn best(&self) -> Option<(String, String)> {
+        let info = self.try_call("getblockchaininfo", json!([])).ok()?;
+        let text = |name: &str| info[name].as_str().map(str::to_owned);
+        Some((text("bestblockhash")?, text("chainwork")?))
+    }
+
     /// Starts it again on the same data, at the same address.
     pub fn start_again(&mut self) {
-        self.process = spawn(self.chain, self.login, self.rpc_port, &self.directory);
+        self.process = spawn(self.chain, self.login, self.rpc_port, self.net, &self.directory);
         self.wait();
     }
 
@@ -177,7 +207,7 @@ impl Drop for Node {
     }
 }
 
-fn spawn(chain: Chain, login: Login, rpc_port: u16, directory: &TempDir) -> Child {
+fn spawn(chain: Chain, login: Login, rpc_port: u16, net: Option<(u16, u16)>, directory: &TempDir) -> Child {
     let mut command = Command::new(binary());
     match chain {
         Chain::Signet => command.args(["-signet", "-signetchallenge=51"]),
@@ -186,10 +216,18 @@ fn spawn(chain: Chain, login: Login, rpc_port: u16, directory: &TempDir) -> Chil
     if login == Login::Password {
         command.arg(format!("-rpcuser={USER}")).arg(format!("-rpcpassword={PASSWORD}"));
     }
+    match net {
+        None => command.args(["-listen=0", "-connect=0"]),
+        Some((own, other)) => command.args([
+            "-listen=1",
+            &format!("-bind=127.0.0.1:{own}"),
+            &format!("-connect=127.0.0.1:{other}"),
+        ]),
+    };
     command
         .arg(format!("-datadir={}", directory.path().display()))
         .arg(format!("-rpcport={rpc_port}"))
-        .args(["-server", "-listen=0", "-connect=0", "-dnsseed=0", "-printtoconsole=0", "-dbcache=4"])
+        .args(["-server", "-dnsseed=0", "-printtoconsole=0", "-dbcache=4"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

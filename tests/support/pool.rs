@@ -43,14 +43,9 @@ pub struct Setup {
 impl Setup {
     /// For `node`, below `directory`: SQLite, pplns, 1 % fee.
     pub fn new(node: &Node, directory: &Path, address: &str) -> Self {
-        let mut lines = format!("rpc = \"http://127.0.0.1:{}\"\n", node.rpc_port);
-        match node.login {
-            Login::Cookie => lines += &format!("cookie = \"{}\"\n", node.cookie().display()),
-            Login::Password => lines += &format!("rpc_user = \"{USER}\"\nrpc_password = \"{PASSWORD}\"\n"),
-        }
         Self {
             network: node.chain.name(),
-            node: lines,
+            node: Self::lines(node),
             address: address.to_owned(),
             scheme: "pplns",
             fee_percent: 1.0,
@@ -62,6 +57,19 @@ impl Setup {
             stratum_port: free_port(),
             api_port: free_port(),
             directory: directory.to_owned(),
+        }
+    }
+
+    /// Adds another node, less preferred than those before it.
+    pub fn and_node(&mut self, node: &Node) {
+        self.node += &format!("[[node]]\n{}", Self::lines(node));
+    }
+
+    fn lines(node: &Node) -> String {
+        let rpc = format!("rpc = \"http://127.0.0.1:{}\"\n", node.rpc_port);
+        match node.login {
+            Login::Cookie => format!("{rpc}cookie = \"{}\"\n", node.cookie().display()),
+            Login::Password => format!("{rpc}rpc_user = \"{USER}\"\nrpc_password = \"{PASSWORD}\"\n"),
         }
     }
 
