@@ -100,26 +100,18 @@ impl Scene {
         })
     }
 
-    /// Waits until work builds on the best block of `live`, which has `floor` below it. The chain goes on meanwhile:
-    /// miners find blocks.
-    fn follows(&mut self, live: usize, floor: &str, limit: Duration) {
+    /// Waits until work builds on the best block of `live`, above `work`. The chain goes on meanwhile: miners find
+    /// blocks.
+    fn follows(&mut self, live: usize, work: &str, limit: Duration) {
         let since = Instant::now();
         loop {
-            let node = &self.nodes[live];
-            let on_chain = |hash: &str| {
-                let header = node.try_call("getblockheader", json!([hash]));
-                header.is_ok_and(|header| header["confirmations"].as_i64().is_some_and(|depth| depth > 0))
-            };
-            let tip = node.best().map(|(hash, _)| hash);
-            if tip.as_ref() == Some(&self.observer.builds_on()) && on_chain(floor) {
+            let best = self.nodes[live].best();
+            let builds_on = self.observer.builds_on();
+            if best.as_ref().is_some_and(|(tip, now)| *tip == builds_on && now.as_str() >= work) {
                 break;
             }
             let took = since.elapsed();
-            assert!(
-                took < limit + NOISE,
-                "after {took:?} work builds on {}, the best is {tip:?}",
-                self.observer.builds_on()
-            );
+            assert!(took < limit + NOISE, "after {took:?} work builds on {builds_on}, the best is {best:?}");
             thread::sleep(Duration::from_millis(10));
         }
         self.slowest = self.slowest.max(since.elapsed());
@@ -170,8 +162,9 @@ fn rounds(limit: Duration, fault: impl Fn(&mut Scene, usize), mend: impl Fn(&mut
         let victim = scene.leader();
         let other = 1 - victim;
         fault(&mut scene, victim);
-        let outside = scene.nodes[other].generate(1, &address(Chain::Regtest, 9)).remove(0);
-        scene.follows(other, &outside, limit);
+        scene.nodes[other].generate(1, &address(Chain::Regtest, 9));
+        let (_, work) = scene.nodes[other].best().expect("this one is well");
+        scene.follows(other, &work, limit);
         eprintln!("round {round}: node {} failed", victim + 1);
         thread::sleep(Duration::from_secs(2));
         mend(&mut scene, victim);

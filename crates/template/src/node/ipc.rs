@@ -3,8 +3,8 @@
 //! JSON, and a solution is the header and the coinbase alone.
 //!
 //! What it does not say: the earliest time of the next block (here it is the template's own time, which is never too
-//! early), the consensus rules in force, where an older block stands, and which test chain the node is on, unless its
-//! blocks need less work than the configured one's. The RPC says all of that.
+//! early), the consensus rules in force, where an older block stands, whether the node has any peers, and which test
+//! chain it is on, unless its blocks need less work than the configured one's. The RPC says all of that.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{NodeError, Submitted, Template, Tip};
 
 mod dialect;
+mod held;
 mod link;
 mod session;
 mod wire;
@@ -125,7 +126,7 @@ impl Ipc {
 
     /// Asks, and awaits whatever comes back.
     async fn send<A>(&self, ask: impl FnOnce(oneshot::Sender<A>) -> Ask) -> Result<A, NodeError> {
-        let ended = || NodeError::Cut("the thread of the mining interface has ended".to_owned());
+        let ended = || NodeError::Cut("nobody is left to answer".to_owned());
         let (reply, answer) = oneshot::channel();
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();

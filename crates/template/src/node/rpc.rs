@@ -22,7 +22,7 @@ use reply::Answer;
 mod bare;
 mod http;
 pub(super) mod reply;
-mod wire;
+pub(super) mod wire;
 
 /// How to speak to a node.
 #[derive(Clone, Debug)]

@@ -46,7 +46,9 @@ fn free_port() -> u16 {
 impl Daemon {
     /// Starts a node with these arguments besides the usual ones, and waits until it answers.
     pub async fn start(arguments: &[&str]) -> Daemon {
-        let dir = tempfile::tempdir().expect("a directory for the node");
+        // Not in what may be a long $TMPDIR: the path of a socket has 107 bytes at most.
+        let dir =
+            tempfile::Builder::new().prefix("node").tempdir_in("/tmp").expect("a directory for the node");
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let (rpc_port, p2p_port) = (free_port(), free_port());
         let child = spawn(dir.path(), rpc_port, p2p_port, &arguments);
@@ -95,11 +97,36 @@ impl Daemon {
     }
 
     fn chain_dir(&self) -> &'static str {
-        if self.arguments.iter().any(|argument| argument == "-signet") { "signet" } else { "regtest" }
+        let is = |name: &str| self.arguments.iter().any(|argument| argument == name);
+        match () {
+            () if is("-signet") => "signet",
+            () if is("-chain=main") => "",
+            () => "regtest",
+        }
     }
 
     pub fn cookie(&self) -> PathBuf {
         self.dir.path().join(self.chain_dir()).join(".cookie")
+    }
+
+    /// Where its mining interface listens.
+    #[cfg(feature = "ipc")]
+    pub fn socket(&self) -> PathBuf {
+        socket(self.dir.path())
+    }
+
+    /// What it has written to its log.
+    #[cfg(feature = "ipc")]
+    pub fn debug_log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join(self.chain_dir()).join("debug.log")).expect("a log")
+    }
+
+    /// Sends it a signal: `STOP` freezes it as a node that hangs, `CONT` lets it go on.
+    #[cfg(feature = "ipc")]
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill can be run");
+        assert!(sent.success());
     }
 
     pub fn url(&self) -> String {
@@ -143,6 +170,11 @@ impl Daemon {
     }
 }
 
+#[cfg(feature = "ipc")]
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("ipc.sock")
+}
+
 fn spawn(dir: &Path, rpc_port: u16, p2p_port: u16, arguments: &[String]) -> Child {
     let log = std::fs::File::create(dir.join("log")).expect("a log");
     let mut command = Command::new(binary());
@@ -155,6 +187,8 @@ fn spawn(dir: &Path, rpc_port: u16, p2p_port: u16, arguments: &[String]) -> Chil
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log);
+    #[cfg(feature = "ipc")]
+    command.arg(format!("-ipcbind=unix:{}", socket(dir).display()));
     // Alone, unless the test says who else is there.
     if !arguments.iter().any(|argument| argument.starts_with("-listen")) {
         command.args(["-listen=0"]);

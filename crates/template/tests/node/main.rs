@@ -4,6 +4,8 @@
 
 mod client;
 mod daemon;
+#[cfg(feature = "ipc")]
+mod ipc;
 mod miner;
 mod source;
 mod submitter;

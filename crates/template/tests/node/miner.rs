@@ -46,6 +46,14 @@ pub fn block(template: &Template, salt: &[u8]) -> Solved {
     Solved { hash, height: template.height, block: template.block(&job, &submission) }
 }
 
+/// An output 0 that is ours to spend.
+#[cfg(feature = "ipc")]
+#[derive(Clone, Copy)]
+pub struct Coin {
+    pub txid: Txid,
+    pub sats: u64,
+}
+
 /// As people write it.
 pub fn shown(hash: &Hash) -> String {
     bitcoin::BlockHash::from_byte_array(*hash).to_string()

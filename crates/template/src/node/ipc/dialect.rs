@@ -16,6 +16,8 @@ use bitcoin_capnp_types_30::{
 };
 use share::Hash;
 
+use crate::node::rpc::wire::MAX_MONEY;
+
 /// Weight that the node leaves to header, count and coinbase: what `getblocktemplate` reserves too (Core's default of
 /// `-blockreservedweight`).
 const RESERVED_WEIGHT: u64 = 8000;
@@ -24,7 +26,7 @@ const RESERVED_WEIGHT: u64 = 8000;
 const RESERVED_SIGOPS: u64 = 400;
 
 /// More than any fees: the node then looks for a new tip only.
-const NO_FEES: i64 = 21_000_000 * 100_000_000;
+const NO_FEES: i64 = MAX_MONEY as i64;
 
 /// Which words the node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

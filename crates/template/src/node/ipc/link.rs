@@ -1,8 +1,7 @@
-//! One connection to the mining interface, and all that the node holds for us because of it.
+//! One connection to the mining interface: its calls, how they end, and the tip.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     path::Path,
     rc::Rc,
     time::Duration,
@@ -15,31 +14,20 @@ use bitcoin_capnp_types::{
     init_capnp::init,
     proxy_capnp::{thread, thread_map},
 };
-use bytes::Bytes;
 use share::Hash;
 use tokio::{
     io::{BufReader, BufWriter},
     net::UnixStream,
     sync::{Mutex, MutexGuard, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{
     compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _},
     sync::{CancellationToken, DropGuard},
 };
 
-use super::{
-    dialect::{Handle, Mining, Solution, Verdict, is_unknown_method},
-    wire::{self, Parts},
-};
-use crate::{
-    NodeError, Submitted, Template, Tip,
-    node::rpc::{reply::beginning, submitted},
-};
-
-/// How many templates the node keeps for us, for the blocks that may yet be found on them: a good while at one in some
-/// seconds. They share their transactions with its mempool.
-const KEPT: usize = 32;
+use super::{dialect::Mining, held::Held};
+use crate::{NodeError, Tip, node::rpc::reply::beginning};
 
 /// The node is asked for a change of its tip in slices as long as this, which is how a dead one is noticed.
 const SLICE: Duration = Duration::from_secs(2);
@@ -51,43 +39,33 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(3);
 
 pub(super) struct Link {
-    mining: Mining,
-    network: Network,
-    lanes: Lanes,
+    pub(super) mining: Mining,
+    pub(super) network: Network,
+    pub(super) lanes: Lanes,
     tip: watch::Sender<Tip>,
-    /// Oldest first.
-    kept: RefCell<VecDeque<Rc<Kept>>>,
-    /// What [`Link::next`] waits to be beaten.
-    last: RefCell<Option<Rc<Kept>>>,
+    pub(super) held: RefCell<Held>,
     /// Whether the node was seen to have the whole chain.
-    synced: Cell<bool>,
+    pub(super) synced: Cell<bool>,
     /// No more slices.
     closing: Cell<bool>,
     lost: CancellationToken,
     _hang_up: DropGuard,
 }
 
-/// A template in the node, and how to know a block made of it.
-struct Kept {
-    handle: Handle,
-    prev_hash: Hash,
-    transactions: Bytes,
-}
-
 /// Threads in the node, by what they do, so that nothing waits behind what is slow.
-struct Lanes {
-    question: Lane,
-    template: Lane,
-    empty: Lane,
-    next: Lane,
+pub(super) struct Lanes {
+    pub question: Lane,
+    pub template: Lane,
+    pub empty: Lane,
+    pub next: Lane,
     tip: Lane,
-    submit: Lane,
+    pub submit: Lane,
 }
 
 /// A thread in the node. One call at a time: two at once have brought nodes of version 30 down.
-struct Lane {
-    thread: thread::Client,
-    turn: Mutex<()>,
+pub(super) struct Lane {
+    pub thread: thread::Client,
+    pub turn: Mutex<()>,
 }
 
 impl Lane {
@@ -155,8 +133,7 @@ impl Link {
             network,
             lanes,
             tip: watch::Sender::new(best),
-            kept: RefCell::default(),
-            last: RefCell::default(),
+            held: RefCell::default(),
             synced: Cell::new(test_chain),
             closing: Cell::new(false),
             lost,
@@ -187,7 +164,7 @@ impl Link {
 
     /// Awaits the node's answer. It is never given up for another reason than a lost connection, since the node works
     /// on and its thread is not free before; who asked may be gone by then.
-    async fn answer<T>(
+    pub(super) async fn answer<T>(
         &self,
         method: &'static str,
         time: Duration,
@@ -206,7 +183,7 @@ impl Link {
     }
 
     /// Whether there is anything left to do for who asked, now that it is its turn.
-    async fn turn<'a>(
+    pub(super) async fn turn<'a>(
         &self,
         lane: &'a Lane,
         gone: &CancellationToken,
@@ -248,173 +225,6 @@ impl Link {
             }
         }
     }
-
-    /// A template of now.
-    pub async fn template(&self, mempool: bool, gone: &CancellationToken) -> Result<Template, NodeError> {
-        let lane = if mempool { &self.lanes.template } else { &self.lanes.empty };
-        let _turn = self.turn(lane, gone).await?;
-        self.create(lane, mempool, gone).await
-    }
-
-    async fn create(
-        &self,
-        lane: &Lane,
-        mempool: bool,
-        gone: &CancellationToken,
-    ) -> Result<Template, NodeError> {
-        const NO_TIME: Duration = Duration::ZERO;
-        if !self.synced.get() {
-            let downloading = self.mining.is_downloading(&lane.thread);
-            if self.answer("isInitialBlockDownload", NO_TIME, downloading).await? {
-                return Err(NodeError::Downloading);
-            }
-            self.synced.set(true); // for good, as the node has it
-        }
-        let handle =
-            self.answer("createNewBlock", NO_TIME, self.mining.create(&lane.thread, mempool)).await?;
-        self.take(lane, handle, mempool, gone).await
-    }
-
-    /// A template that beats the last one within `time`. Ends early in the node, too, when `gone` does.
-    pub async fn next(
-        &self,
-        threshold_sat: u64,
-        time: Duration,
-        gone: &CancellationToken,
-    ) -> Result<Template, NodeError> {
-        let lane = &self.lanes.next;
-        let _turn = self.turn(lane, gone).await?;
-        let last = self.last.borrow().clone();
-        let Some(last) = last else { return self.create(lane, true, gone).await };
-        let wait = last.handle.wait_next(&lane.thread, time, threshold_sat);
-        let wait = self.answer("waitNext", time, wait);
-        tokio::pin!(wait);
-        let better = tokio::select! {
-            biased;
-            better = &mut wait => better?,
-            () = gone.cancelled() => {
-                self.answer("interruptWait", Duration::ZERO, last.handle.interrupt()).await?;
-                wait.await?;
-                return Err(cut());
-            }
-        };
-        self.take(lane, better.ok_or(NodeError::Timeout(time))?, true, gone).await
-    }
-
-    /// Asks for what is in a template, and keeps it.
-    async fn take(
-        &self,
-        lane: &Lane,
-        handle: Handle,
-        mempool: bool,
-        gone: &CancellationToken,
-    ) -> Result<Template, NodeError> {
-        let thread = &lane.thread;
-        let block = self.answer("getBlock", Duration::ZERO, handle.block(thread)).await?;
-        let coinbase = self.answer("getCoinbaseTx", Duration::ZERO, handle.coinbase(thread)).await?;
-        let branch = self.answer("getCoinbaseMerklePath", Duration::ZERO, handle.branch(thread)).await?;
-        let template = wire::template(block, coinbase, branch, self.network)?;
-        let kept = Rc::new(Kept {
-            handle,
-            prev_hash: template.prev_hash,
-            transactions: template.transactions.clone(),
-        });
-        // What nobody saw is not to be beaten.
-        if mempool && !gone.is_cancelled() {
-            *self.last.borrow_mut() = Some(kept.clone());
-        }
-        self.kept.borrow_mut().push_back(kept);
-        self.forget().await;
-        Ok(template)
-    }
-
-    /// Has the node drop the oldest templates beyond [`KEPT`] that nobody waits on.
-    async fn forget(&self) {
-        while let Some(oldest) = self.too_old() {
-            let lane = &self.lanes.question;
-            let _turn = lane.turn.lock().await;
-            let destroyed = self.answer("destroy", Duration::ZERO, oldest.handle.destroy(&lane.thread)).await;
-            if let Err(error) = destroyed {
-                tracing::debug!(%error, "a template could not be given back to the node");
-                return;
-            }
-        }
-    }
-
-    fn too_old(&self) -> Option<Rc<Kept>> {
-        let mut kept = self.kept.borrow_mut();
-        if kept.len() <= KEPT {
-            return None;
-        }
-        let at = kept.iter().position(|kept| Rc::strong_count(kept) == 1)?;
-        kept.remove(at)
-    }
-
-    /// Hands over a block. `None`: the node has not the means.
-    pub async fn submit(&self, block: &[u8]) -> Option<Result<Submitted, NodeError>> {
-        let parts = Parts::of(block)?;
-        let lane = &self.lanes.submit;
-        let _turn = match self.turn(lane, &CancellationToken::new()).await {
-            Ok(turn) => turn,
-            Err(error) => return Some(Err(error)),
-        };
-        let kept = self.kept.borrow().iter().rev().find(|kept| kept.makes(&parts)).cloned();
-        match kept {
-            Some(kept) => Some(self.solve(lane, &kept, &parts, block).await),
-            None => {
-                let answer = self.mining.submit(&lane.thread, block);
-                let answer = async { Ok(answer.await) };
-                match self.answer("submitBlock", Duration::ZERO, answer).await {
-                    Ok(answer) if is_unknown_method(&answer) => None,
-                    Ok(answer) => {
-                        Some(answer.map(|reason| judged(&reason)).map_err(|e| failed("submitBlock", &e)))
-                    }
-                    Err(error) => Some(Err(error)),
-                }
-            }
-        }
-    }
-
-    async fn solve(
-        &self,
-        lane: &Lane,
-        kept: &Kept,
-        parts: &Parts<'_>,
-        block: &[u8],
-    ) -> Result<Submitted, NodeError> {
-        let thread = &lane.thread;
-        let solution = Solution {
-            version: parts.version(),
-            time: parts.time(),
-            nonce: parts.nonce(),
-            coinbase: parts.coinbase,
-        };
-        let solved = kept.handle.solve(thread, &solution);
-        match self.answer("submitSolution", Duration::ZERO, solved).await? {
-            Verdict::Reason(reason) => return Ok(judged(&reason)),
-            Verdict::Processed(true) => {
-                // Not yet a word on whether it is valid. What is best in the chain is.
-                let best = self.answer("getTip", Duration::ZERO, self.mining.tip(thread)).await?;
-                if best.is_some_and(|(hash, _)| hash == parts.hash()) {
-                    return Ok(Submitted::Accepted);
-                }
-            }
-            Verdict::Processed(false) => {}
-        }
-        let reason = self.answer("checkBlock", Duration::ZERO, self.mining.check(thread, block)).await?;
-        // Nothing against it, or nothing that can be said of a block that is not on the tip.
-        if reason.is_empty() || reason.starts_with("inconclusive") {
-            return Ok(Submitted::Unclear("inconclusive".to_owned()));
-        }
-        Ok(judged(&reason))
-    }
-}
-
-impl Kept {
-    /// Whether a block is one of this template.
-    fn makes(&self, parts: &Parts<'_>) -> bool {
-        self.prev_hash == parts.prev_hash() && self.transactions == parts.transactions
-    }
 }
 
 /// Keeps the tip up to date until the connection is lost or closed.
@@ -422,10 +232,12 @@ async fn follow(link: Rc<Link>) {
     let lane = &link.lanes.tip;
     while !link.closing.get() && !link.is_lost() {
         let _turn = lane.turn.lock().await;
-        let known = link.tip.borrow().hash;
+        let (known, asked) = (link.tip.borrow().hash, Instant::now());
         let wait = link.mining.wait_tip(&lane.thread, &known, SLICE);
         match link.answer("waitTipChanged", SLICE, wait).await.map(|best| best.map(tip)) {
             Ok(Some(Ok(best))) if best.hash != known => drop(link.tip.send_replace(best)),
+            // The same before its time: the node is between two blocks. Not a reason to ask without a pause.
+            Ok(Some(Ok(_))) if asked.elapsed() < SLICE / 2 => sleep(SLICE / 100).await,
             Ok(Some(Ok(_))) => {}
             // It shuts down, or makes no sense.
             Ok(_) | Err(_) => link.lost.cancel(),
@@ -452,12 +264,7 @@ fn check_chain(network: Network, test_chain: bool, best: &Tip) -> Result<(), Nod
     Err(NodeError::Chain { expected: network.to_core_arg().to_owned(), found: found.to_owned() })
 }
 
-/// What a reason means; none is all well.
-fn judged(reason: &str) -> Submitted {
-    if reason.is_empty() { Submitted::Accepted } else { submitted(beginning(reason.as_bytes())) }
-}
-
-fn cut() -> NodeError {
+pub(super) fn cut() -> NodeError {
     NodeError::Cut("the connection to the mining interface ended".to_owned())
 }
 
@@ -467,7 +274,7 @@ fn words(error: &capnp::Error) -> String {
     beginning(text.as_bytes())
 }
 
-fn failed(method: &'static str, error: &capnp::Error) -> NodeError {
+pub(super) fn failed(method: &'static str, error: &capnp::Error) -> NodeError {
     match error.kind {
         ErrorKind::Disconnected => NodeError::Cut(words(error)),
         ErrorKind::Failed | ErrorKind::Overloaded | ErrorKind::Unimplemented => {

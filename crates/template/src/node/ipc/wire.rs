@@ -1,17 +1,16 @@
 //! Blocks and coinbases as the mining interface serialises them, and the one place where they become a [`Template`].
 
-use bitcoin::{Network, Transaction, TxOut, VarInt, consensus, params::Params, script::Builder};
+use bitcoin::{
+    Network, Transaction, TxOut, VarInt, consensus, hashes::Hash as _, params::Params, script::Builder,
+};
 use bytes::Bytes;
 use share::{Hash, Target, sha256};
 
 use super::dialect::RawCoinbase;
-use crate::{NodeError, Template};
-
-/// More satoshi than there will ever be.
-const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
-
-/// How the script of a witness commitment begins (BIP 141): OP_RETURN, a push of 36 bytes, and the mark.
-const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+use crate::{
+    NodeError, Template,
+    node::rpc::wire::{COMMITMENT, MAX_MONEY},
+};
 
 const HEADER: usize = 80;
 
@@ -20,6 +19,8 @@ pub(super) struct Parts<'a> {
     header: &'a [u8; HEADER],
     /// The coinbase, with its witness.
     pub coinbase: &'a [u8],
+    /// Id of the coinbase, internal order.
+    pub txid: Hash,
     /// How many transactions come after the coinbase.
     pub count: usize,
     /// They, one after the other.
@@ -32,11 +33,12 @@ impl<'a> Parts<'a> {
         let (header, rest) = block.split_first_chunk()?;
         let (count, length) = consensus::deserialize_partial::<VarInt>(rest).ok()?;
         let rest = rest.get(length..)?;
-        let (_, length) = consensus::deserialize_partial::<Transaction>(rest).ok()?;
+        let (first, length) = consensus::deserialize_partial::<Transaction>(rest).ok()?;
+        let txid = first.compute_txid().to_byte_array();
         let (coinbase, transactions) = rest.split_at_checked(length)?;
         let count = usize::try_from(count.0).ok()?.checked_sub(1)?;
         // No transaction is shorter than 60 bytes; what says otherwise is none.
-        (count <= transactions.len() / 60).then_some(Parts { header, coinbase, count, transactions })
+        (count <= transactions.len() / 60).then_some(Parts { header, coinbase, txid, count, transactions })
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -49,13 +51,23 @@ impl<'a> Parts<'a> {
         sha256::double(self.header)
     }
 
+    fn hash_at(&self, at: usize) -> Hash {
+        let hash = self.header.get(at..at + 32).and_then(|bytes| bytes.try_into().ok());
+        hash.unwrap_or_default()
+    }
+
     pub fn version(&self) -> u32 {
         self.word(0)
     }
 
+    /// Internal order.
     pub fn prev_hash(&self) -> Hash {
-        let hash = self.header.get(4..36).and_then(|bytes| bytes.try_into().ok());
-        hash.unwrap_or_default()
+        self.hash_at(4)
+    }
+
+    /// Internal order.
+    pub fn merkle_root(&self) -> Hash {
+        self.hash_at(36)
     }
 
     pub fn time(&self) -> u32 {

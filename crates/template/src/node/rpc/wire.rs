@@ -12,10 +12,10 @@ use super::reply;
 use crate::{NodeError, Template};
 
 /// More satoshi than there will ever be.
-const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
+pub(in crate::node) const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
 
 /// How the script of a witness commitment begins (BIP 141): OP_RETURN, a push of 36 bytes, and the mark.
-const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+pub(in crate::node) const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// What a block template says, as far as a pool cares.
 #[derive(Deserialize)]
