@@ -79,6 +79,8 @@ impl Scene {
         nodes[0].generate(3, &address(Chain::Regtest, 9));
         wait_for("the nodes to agree", PATIENCE, || (nodes[0].best()? == nodes[1].best()?).then_some(()));
         let pool = Pool::start(&nodes[0], &address(Chain::Regtest, 1), |setup| {
+            // One is spoken to in two ways, the other in one.
+            setup.over_ipc(&nodes[0]);
             setup.and_node(&nodes[1]);
             setup.difficulty = (DIFFICULTY, DIFFICULTY);
         });

@@ -144,3 +144,56 @@ fn orphaned_blocks_are_reversed_and_what_comes_back_is_credited_again() {
     books.audit();
     assert_eq!(books.rewards(), 6 * 5_000_000_000_000);
 }
+
+/// F-54. Until a hundred blocks deep a reward is taken back with its block; later it stays with the miner, and the house
+/// stands for it.
+#[test]
+fn f54_reorganisations_of_depth_1_2_6_and_101() {
+    let node = Node::start(Chain::Regtest, Login::Cookie);
+    let house = address(Chain::Regtest, 1);
+    let mut pool = Pool::start(&node, &house, |setup| setup.difficulty = (DIFFICULTY, DIFFICULTY));
+    let books = Books::open(&pool.setup.ledger_url);
+    let alice = address(Chain::Regtest, 2);
+    let mut miner = Miner::connect(pool.setup.stratum_port, &format!("{alice}.1"), Manner::Cpuminer).unwrap();
+    miner.window = 1;
+    for (count, depth) in [1u32, 2, 6, 101].into_iter().enumerate() {
+        find_blocks(&mut miner, &node, 1);
+        let hash = node.hash_at(node.height());
+        if depth > 1 {
+            node.generate(depth - 1, &address(Chain::Regtest, 98));
+        }
+        let blocks = check_blocks(&pool, &node, count + 1);
+        assert_eq!(blocks[0].hash, hash);
+        let (immature, available) = if depth > 100 { (0, REWARD) } else { (REWARD, 0) };
+        check_balance(&pool, &books, &alice, Balance { immature, available, paid: 0 });
+
+        node.call("invalidateblock", json!([hash]));
+        node.generate(depth + 1, &address(Chain::Regtest, 99));
+        let blocks = check_blocks(&pool, &node, count + 1);
+        assert!(blocks.iter().all(|block| block.status == "orphaned"), "{blocks:#?}");
+        check_balance(&pool, &books, &alice, Balance { immature: 0, available, paid: 0 });
+        assert_eq!(books.reserve(), -if depth > 100 { 5_000_000_000_000 } else { 0 });
+    }
+    assert!(pool.terminate().success());
+    books.audit();
+}
+
+/// F-11. Regtest halves its subsidy at 150, 300, ...: work before and after pays what the chain allows, to the satoshi.
+#[test]
+fn f11_a_halving_is_crossed() {
+    let node = Node::start(Chain::Regtest, Login::Cookie);
+    node.generate(147, &address(Chain::Regtest, 99));
+    let house = address(Chain::Regtest, 1);
+    let pool = Pool::start(&node, &house, |setup| setup.difficulty = (DIFFICULTY, DIFFICULTY));
+    let alice = address(Chain::Regtest, 2);
+    let mut miner = Miner::connect(pool.setup.stratum_port, &format!("{alice}.1"), Manner::Cpuminer).unwrap();
+    miner.window = 1;
+    find_blocks(&mut miner, &node, 4);
+    let blocks = check_blocks(&pool, &node, 4);
+    for block in &blocks {
+        let expected = if block.height < 150 { 5_000_000_000 } else { 2_500_000_000 };
+        let paid: u64 = node.coinbase(&block.hash).iter().map(|(_, satoshi)| satoshi).sum();
+        assert_eq!((block.reward_msat, paid), (expected * 1000, expected), "{block:?}");
+    }
+    assert_eq!(blocks.iter().map(|block| block.height).collect::<Vec<_>>(), [151, 150, 149, 148]);
+}

@@ -64,6 +64,13 @@ impl Books {
         rows[0].get::<i64, _>(0).try_into().unwrap()
     }
 
+    /// The sum of the reserve's entries, in millisatoshi.
+    pub fn reserve(&self) -> i64 {
+        let sql = "SELECT CAST(COALESCE(SUM(amount_msat), 0) AS BIGINT) FROM entry JOIN account ON account_id = account.id
+                   WHERE account.name = 'reserve'";
+        self.ask(sql, None)[0].get(0)
+    }
+
     /// Panics if anything does not add up.
     pub fn audit(&self) {
         let faults = self.runtime.block_on(async {
@@ -95,7 +102,7 @@ impl Books {
 }
 
 /// Each of these finds nothing in good books; what it finds is the fault, as one text.
-const FAULTS: [(&str, &str); 11] = [
+const FAULTS: [(&str, &str); 12] = [
     (
         "a transaction whose entries do not sum to zero",
         "SELECT CAST(txn_id AS TEXT) FROM entry GROUP BY txn_id HAVING SUM(amount_msat) <> 0",
@@ -124,7 +131,15 @@ const FAULTS: [(&str, &str); 11] = [
         "an orphan, or a block that was never seen on chain, of which something is left on an account",
         "SELECT state || ' ' || name FROM entry JOIN txn ON txn.id = txn_id JOIN block ON block.id = block_id
             JOIN account ON account.id = account_id
-         WHERE state IN ('orphaned', 'candidate') GROUP BY block.id, state, name HAVING SUM(amount_msat) <> 0",
+         WHERE state IN ('orphaned', 'candidate') AND matured = 0
+         GROUP BY block.id, state, name HAVING SUM(amount_msat) <> 0",
+    ),
+    (
+        "an orphan whose reward was available already, and the reserve does not stand for it",
+        "SELECT CAST(height AS TEXT) FROM entry JOIN txn ON txn.id = txn_id JOIN block ON block.id = block_id
+         WHERE state = 'orphaned' AND matured = 1 GROUP BY block.id, height, reward_msat
+         HAVING SUM(CASE WHEN account_id = (SELECT id FROM account WHERE name = 'reserve') THEN amount_msat ELSE 0 END)
+            <> -reward_msat",
     ),
     (
         "a miner with less than nothing",

@@ -83,6 +83,11 @@ impl Node {
         self.directory.path().join(self.chain.name()).join(".cookie")
     }
 
+    /// The socket of its mining interface.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.directory)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -207,6 +212,10 @@ impl Drop for Node {
     }
 }
 
+fn socket(directory: &TempDir) -> PathBuf {
+    directory.path().join("node.sock")
+}
+
 fn spawn(chain: Chain, login: Login, rpc_port: u16, net: Option<(u16, u16)>, directory: &TempDir) -> Child {
     let mut command = Command::new(binary());
     match chain {
@@ -227,6 +236,7 @@ fn spawn(chain: Chain, login: Login, rpc_port: u16, net: Option<(u16, u16)>, dir
     command
         .arg(format!("-datadir={}", directory.path().display()))
         .arg(format!("-rpcport={rpc_port}"))
+        .arg(format!("-ipcbind=unix:{}", socket(directory).display()))
         .args(["-server", "-dnsseed=0", "-printtoconsole=0", "-dbcache=4"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -65,6 +65,11 @@ impl Setup {
         self.node += &format!("[[node]]\n{}", Self::lines(node));
     }
 
+    /// Has the node that was named last spoken to over its mining interface too.
+    pub fn over_ipc(&mut self, node: &Node) {
+        self.node += &format!("ipc = \"{}\"\n", node.socket().display());
+    }
+
     fn lines(node: &Node) -> String {
         let rpc = format!("rpc = \"http://127.0.0.1:{}\"\n", node.rpc_port);
         match node.login {

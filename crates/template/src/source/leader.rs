@@ -159,11 +159,13 @@ impl Leadership {
         self.seen[at].template.as_ref().is_some_and(|(template, _)| template.prev_hash != *tip)
     }
 
-    /// Hears a template without transactions, which stands in until the full one has come. It is only taken for a tip
-    /// that there is no template for.
+    /// Hears a template without transactions, which stands in until the full one has come. It is taken only for a block
+    /// above that of the last template: what told of its tip may have been overtaken by that template, and only the
+    /// node itself can take work back.
     pub(super) fn stand_in(&mut self, at: usize, now: Instant, template: Template) {
-        if self.is_news(at, &template.prev_hash) {
-            self.seen[at].template = Some((Arc::new(template), now));
+        let seen = &mut self.seen[at];
+        if seen.template.as_ref().is_some_and(|(last, _)| template.height > last.height) {
+            seen.template = Some((Arc::new(template), now));
         }
     }
 

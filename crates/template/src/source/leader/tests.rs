@@ -337,6 +337,10 @@ fn an_empty_template_stands_in_for_a_full_one() {
     scene.expect("101/2");
     scene.stands_in(0, 101, 2);
     scene.expect("");
+    // Asked for when the chain was shorter, or another.
+    scene.stands_in(0, 100, 1);
+    scene.stands_in(0, 101, 3);
+    scene.expect("");
 }
 
 #[test]
