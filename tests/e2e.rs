@@ -20,6 +20,7 @@ mod nodes;
 mod outage;
 mod page;
 mod reorg;
+mod retarget;
 mod rules;
 mod signet;
 mod steady;

@@ -16,6 +16,7 @@ pub mod flood;
 pub mod http;
 pub mod miner;
 pub mod node;
+pub mod period;
 pub mod plain;
 pub mod pool;
 pub mod postgres;

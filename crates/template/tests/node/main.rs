@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without may panic")]
 
+#[cfg(feature = "ipc")]
+mod bitcoind;
 mod client;
 mod daemon;
 #[cfg(feature = "ipc")]
