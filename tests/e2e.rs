@@ -16,6 +16,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod doors;
+mod killed;
 mod nodes;
 mod outage;
 mod page;

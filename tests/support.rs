@@ -12,6 +12,7 @@ use std::{
 
 pub mod books;
 pub mod browser;
+pub mod cable;
 pub mod flood;
 pub mod http;
 pub mod miner;

@@ -206,15 +206,30 @@ async fn listen(shared: Arc<Shared>, at: usize) {
     }
 }
 
+/// How long the full template waits for the empty one.
+const HEAD_START: Duration = Duration::from_millis(5);
+
 /// How long the full template has, from when an empty one is at hand.
 const STAND_IN: Duration = Duration::from_millis(4);
 
 /// Has a template asked for, and stands in for it with one that can be had at once.
 async fn hurry(shared: &Shared, at: usize, tip: Option<Hash>) {
     let post = &shared.posts[at];
+    // The empty one first: behind the full one it would wait until the node has gone through its mempool.
+    let empty = async {
+        match tip {
+            Some(tip) => post.node.empty(&tip).await,
+            None => Ok(None),
+        }
+    };
+    tokio::pin!(empty);
+    let soon = time::timeout(HEAD_START, &mut empty).await;
     post.moved.notify_one();
-    let Some(tip) = tip else { return };
-    match time::timeout(shared.config.silence, post.node.empty(&tip)).await {
+    let empty = match soon {
+        Ok(empty) => Ok(empty),
+        Err(_) => time::timeout(shared.config.silence, empty).await,
+    };
+    match empty {
         Ok(Ok(Some(template))) => {
             // The full one may be here in a moment: then nobody needs to be told twice.
             time::sleep(STAND_IN).await;

@@ -75,6 +75,36 @@ fn what_cannot_be_built() {
 }
 
 proptest! {
+    /// Whatever is asked for: at most 100 bytes, or told by how much it is too long.
+    #[test]
+    fn f10_no_tag_overflows_the_script(
+        height in prop_oneof![0u32..40, 0u32..(1 << 31)],
+        tag in ".{0,30}|[a-z]{0,120}",
+        salt in proptest::collection::vec(any::<u8>(), 0..110),
+        extranonce_size in 0usize..40,
+    ) {
+        let push = |length: usize| match length {
+            0 => 0,
+            1..=75 => 1 + length,
+            _ => 2 + length,
+        };
+        let height_size = Builder::new().push_int(height.into()).into_script().len();
+        let expect = height_size + push(tag.len()) + push(salt.len()) + push(extranonce_size);
+        let made = coinbase(&template(height, 1, None), &tag, &salt, &[output(1)], extranonce_size);
+        match made {
+            Err(CoinbaseError::ExtranonceTooLong { size }) => prop_assert!(size == extranonce_size && size > 32),
+            Err(CoinbaseError::ScriptTooLong { length }) => {
+                prop_assert_eq!(length, expect);
+                prop_assert!(length > MAX_SCRIPT);
+            }
+            made => {
+                let transaction = read(&made.unwrap(), &vec![0xaa; extranonce_size]);
+                prop_assert_eq!(transaction.input[0].script_sig.len(), expect.max(2));
+                prop_assert!(expect <= MAX_SCRIPT);
+            }
+        }
+    }
+
     #[test]
     fn every_coinbase_reads_back(
         height in prop_oneof![0u32..40, 0u32..(1 << 31)],

@@ -17,7 +17,7 @@ use share::Hash;
 
 use crate::{Depth, Look, Node, NodeError, Submitted, Template, Tip};
 use http::Http;
-use reply::Answer;
+use reply::{Answer, Object};
 
 mod bare;
 mod http;
@@ -132,7 +132,7 @@ impl Rpc {
 
     /// Whether the node answers, knows us, and is on the configured chain.
     pub async fn check(&self) -> Result<(), NodeError> {
-        let info: ChainInfo = self.ask("getblockchaininfo", json!([])).await?;
+        let Object(info): Object<ChainInfo> = self.ask("getblockchaininfo", json!([])).await?;
         let expected = self.network.to_core_arg();
         if info.chain != expected {
             return Err(NodeError::Chain { expected: expected.to_owned(), found: info.chain });
@@ -174,8 +174,15 @@ impl Rpc {
     }
 
     async fn header(&self, hash: &Hash) -> Result<Header, NodeError> {
-        self.ask("getblockheader", json!([reply::people_hex(hash)])).await
+        let Object(header) = self.ask("getblockheader", json!([reply::people_hex(hash)])).await?;
+        Ok(header)
     }
+}
+
+/// The template in an HTTP reply to `getblocktemplate`, as [`Rpc`] reads it: for fuzzing and measuring.
+#[doc(hidden)]
+pub fn template_of(status: u16, body: Vec<u8>) -> Result<Template, NodeError> {
+    wire::read(&http::Response { status, body })
 }
 
 #[async_trait]
@@ -185,7 +192,6 @@ impl Node for Rpc {
     }
 
     async fn template(&self, long_poll: Option<&str>) -> Result<Template, NodeError> {
-        const METHOD: &str = "getblocktemplate";
         if !self.on_network.load(Ordering::Relaxed) {
             self.check().await?;
         }
@@ -198,11 +204,11 @@ impl Node for Rpc {
             request["longpollid"] = id.into();
             budget = self.budgets.long_poll;
         }
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": [request] }).to_string();
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": wire::METHOD, "params": [request] }).to_string();
         let response = self.send(body.into(), budget).await?;
         // Some milliseconds of work: not on a thread that serves sockets.
-        let parse = move || wire::template(reply::parse(METHOD, &response)?.value(METHOD)?);
-        let template = tokio::task::spawn_blocking(parse)
+        let template = tokio::task::spawn_blocking(move || wire::read(&response))
             .await
             .unwrap_or_else(|e| Err(NodeError::Template(format!("it could not be parsed ({e})"))))?;
         self.version.store(template.version, Ordering::Relaxed);
@@ -261,7 +267,7 @@ impl Node for Rpc {
         let (middle, end) = rest.split_at_mut(2 * block.len());
         start.copy_from_slice(head);
         end.copy_from_slice(tail);
-        hex::encode_to_slice(block, middle).map_err(|e| NodeError::Template(e.to_string()))?;
+        faster_hex::hex_encode(block, middle).map_err(|e| NodeError::Template(e.to_string()))?;
         let response = self.send(body.into(), self.budgets.block).await?;
         match reply::parse::<String>(METHOD, &response) {
             Ok(Answer::Null) => Ok(Submitted::Accepted),

@@ -11,3 +11,4 @@ mod ipc;
 mod miner;
 mod source;
 mod submitter;
+mod zmq;

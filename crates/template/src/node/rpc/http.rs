@@ -124,6 +124,10 @@ impl Http {
             if part.len() > limit - body.len() {
                 return Err(NodeError::TooLong(limit));
             }
+            if part.len() > body.capacity() - body.len() {
+                // By half, and not to twice as much: while it grows, the old buffer and the new one are both there.
+                body.reserve_exact(part.len().max(body.len() / 2));
+            }
             body.extend_from_slice(&part);
         }
         Ok(Response { status, body })

@@ -1,8 +1,12 @@
 //! From the bytes of a reply to its result.
 
-use serde::{Deserialize, Deserializer};
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use share::Hash;
-use std::borrow::Cow;
 
 use super::http::Response;
 use crate::NodeError;
@@ -16,13 +20,17 @@ pub(super) enum Answer<T> {
     Value(T),
 }
 
+/// A JSON object. What is derived for a struct also takes a list of its fields' values, so that `[null]` would be a
+/// reply that says yes.
+pub(super) struct Object<T>(pub(super) T);
+
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 struct Envelope<'a, T> {
     #[serde(default)]
     result: Answer<T>,
     #[serde(borrow, default)]
-    error: Option<Fault<'a>>,
+    error: Option<Object<Fault<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +44,26 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Answer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let result = Option::deserialize(deserializer)?;
         Ok(result.map_or(Answer::Null, Answer::Value))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reading<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Reading(PhantomData))
     }
 }
 
@@ -55,17 +83,18 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
     method: &'static str,
     response: &'a Response,
 ) -> Result<Answer<T>, NodeError> {
-    let parsed = serde_json::from_slice::<Envelope<'a, T>>(&response.body);
+    let parsed = serde_json::from_slice::<Object<Envelope<'a, T>>>(&response.body);
     match parsed {
-        Ok(Envelope { error: Some(Fault { code, message }), .. }) => {
+        Ok(Object(Envelope { error: Some(Object(Fault { code, message })), .. })) => {
             // The words of another machine end up in logs: one line, and not a novel.
             Err(NodeError::Rpc { method, code, message: beginning(message.as_bytes()) })
         }
         _ if !(200..300).contains(&response.status) => {
             Err(NodeError::Http { status: response.status, begins: beginning(&response.body) })
         }
-        Ok(Envelope { result, error: None }) => Ok(result),
-        Err(e) if e.is_data() => Err(NodeError::Reply { method, why: e.to_string() }),
+        Ok(Object(Envelope { result, error: None })) => Ok(result),
+        // It quotes what it does not like, all of it.
+        Err(e) if e.is_data() => Err(NodeError::Reply { method, why: beginning(e.to_string().as_bytes()) }),
         Err(e) => {
             let why = format!("not whole JSON ({e}); it begins {:?}", beginning(&response.body));
             Err(NodeError::Reply { method, why })

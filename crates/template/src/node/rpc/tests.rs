@@ -19,6 +19,8 @@ enum Manner {
     Send(Vec<u8>),
     /// Sends this and keeps the connection open, silent.
     Hang(Vec<u8>),
+    /// Sends this bit by bit: so many bytes, then 10 ms of nothing.
+    Drip(Vec<u8>, usize),
 }
 
 fn http(status: &str, body: &[u8]) -> Vec<u8> {
@@ -48,6 +50,14 @@ async fn server(manners: Vec<Manner>) -> (String, Arc<AtomicUsize>) {
                     Manner::Hang(bytes) => {
                         _ = socket.write_all(&bytes).await;
                         _ = socket.read(&mut [0; 1]).await;
+                    }
+                    Manner::Drip(bytes, at_once) => {
+                        for bit in bytes.chunks(at_once) {
+                            if socket.write_all(bit).await.is_err() {
+                                break;
+                            }
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
                     }
                 }
             });
@@ -123,6 +133,10 @@ async fn every_reply_is_an_answer_or_an_error() {
         ("null", "invalid type: null"),
         ("17", "invalid type: integer `17`"),
         (r#"{"result":[[["#, "invalid type: sequence"),
+        ("[null]", "invalid type: sequence"),
+        ("[null,null]", "invalid type: sequence"),
+        (r#"[{"result":null}]"#, "invalid type: sequence"),
+        (r#"{"error":[1,"oh"]}"#, "invalid type: sequence"),
         (r#"{"error":"oh"}"#, "invalid type: string \"oh\""),
         (r#"{"error":{"message":"no code"}}"#, "missing field `code`"),
         (r#"{"result":17}"#, "invalid type: integer `17`"),
@@ -141,6 +155,11 @@ async fn every_reply_is_an_answer_or_an_error() {
     .await;
     let [tip, _, template] = expect("the result is null");
     check(ok(r#"{"result":null,"error":null}"#), &tip, "Accepted", &template).await;
+    // What is wrong is quoted, but not all of it.
+    let (url, _) =
+        server(vec![ok(&format!(r#"{{"result":{{"version":"{}"}}}}"#, "x".repeat(100_000)))]).await;
+    let error = rpc(&url).template(None).await.unwrap_err().to_string();
+    assert!(error.contains("invalid type: string") && error.len() < 400, "{} bytes", error.len());
     let hostile = format!(r#"{{"error":{{"code":-1,"message":"\u001b[2J\n{}"}}}}"#, "x".repeat(100_000));
     let [tip, submit, template] =
         ["getbestblockhash", "submitblock", "getblocktemplate"].map(|m| format!("{m}:  [2J xxxx"));
@@ -179,6 +198,88 @@ async fn silence_ends_in_time() {
         timed_out(rpc.template(Some("id")).await.err());
         timed_out(rpc.depth(&[0; 32]).await.err());
     }
+}
+
+#[tokio::test]
+async fn a_reply_that_drips_is_whole_in_time_or_not_waited_for() {
+    let body = format!(r#"{{"result":"{}"}}"#, "ab".repeat(32));
+    let (url, _) = server(vec![Manner::Drip(http("200 OK", body.as_bytes()), 10)]).await;
+    let mut rpc = rpc(&url);
+    *rpc.last_tip.lock().unwrap() = Some(Tip { hash: [0xab; 32], height: 7 });
+    assert_eq!(rpc.tip().await.unwrap().height, 7);
+    // Every byte is in time, and the whole is not.
+    rpc.budgets.question.0 = Duration::from_millis(60);
+    assert!(matches!(rpc.tip().await, Err(NodeError::Timeout(_))));
+}
+
+#[tokio::test]
+async fn replies_in_chunks_and_through_gateways() {
+    let all = |manner, expect: &'static str| async move { check(manner, expect, expect, expect).await };
+    let chunked = |chunks: &str| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        Manner::Send(format!("{head}{chunks}").into_bytes())
+    };
+    let hash = "ab".repeat(32);
+    let (url, _) =
+        server(vec![chunked(&format!("b\r\n{{\"result\":\"\r\n42\r\n{hash}\"}}\r\n0\r\n\r\n"))]).await;
+    let rpc = rpc(&url);
+    *rpc.last_tip.lock().unwrap() = Some(Tip { hash: [0xab; 32], height: 7 });
+    assert_eq!(rpc.tip().await.unwrap().height, 7);
+    all(chunked("b\r\n{\"result\":\""), "the reply was cut short (").await;
+    all(chunked("b\r\n{\"res"), "the reply was cut short (").await;
+    all(chunked("zz\r\n"), "the reply was cut short (").await;
+    all(chunked("ffffffffffffffffff\r\n{"), "the reply was cut short (").await;
+
+    let page = b"<html><head><title>502 Bad Gateway</title></head></html>";
+    all(Manner::Send(http("502 Bad Gateway", page)), "HTTP 502, not an RPC reply (it begins \"<html>").await;
+    all(Manner::Send(http("500 Oh", page)), "HTTP 500, not an RPC reply (it begins \"<html>").await;
+    all(Manner::Send(http("500 Oh", br#"{"result":"0","error":null}"#)), "HTTP 500, not an RPC reply").await;
+    all(Manner::Send(http("400 Bad Request", &[0xff; 64])), "HTTP 400, not an RPC reply").await;
+    all(Manner::Send(b"HTTP/1.1 200 O".to_vec()), "no answer (").await;
+    // Twenty megabytes before there is anything to read.
+    let endless = [&b"HTTP/1.1 200 OK\r\n"[..], &b"X-Nothing: at all\r\n".repeat(MIB + MIB / 20)].concat();
+    all(Manner::Send(endless), "no answer (").await;
+}
+
+/// Questions that no table above asks fail in the same way as those that are asked there.
+#[tokio::test]
+async fn every_question_fails_alike() {
+    let ok = |body: &str| Manner::Send(http("200 OK", body.as_bytes()));
+    for manner in [
+        Manner::Send(http("401 Unauthorized", b"")),
+        Manner::Send(http("503 Busy", b"Work queue depth exceeded")),
+        Manner::Send(http("404 Not Found", b"<html>")),
+        Manner::Send(Vec::new()),
+        Manner::Send(http("200 OK", b"{\"result\":null}")[..50].to_vec()),
+        Manner::Send(http("200 OK", &vec![b'x'; 20 * MIB])),
+        ok("<html>"),
+        ok(""),
+        ok("{}"),
+        ok(r#"{"result":null}"#),
+        ok(r#"{"result":17}"#),
+        ok(r#"{"result":[]}"#),
+        ok(r#"{"error":{"code":-28,"message":"Loading"}}"#),
+    ] {
+        let (url, _) = server(vec![manner]).await;
+        let rpc = rpc(&url);
+        let tip = std::mem::discriminant(&rpc.tip().await.unwrap_err());
+        let depth = rpc.depth(&[1; 32]).await.unwrap_err();
+        assert_eq!(std::mem::discriminant(&depth), tip, "{depth}");
+        let check = rpc.check().await.unwrap_err();
+        assert_eq!(std::mem::discriminant(&check), tip, "{check}");
+        // Before a first template, the chain is asked for.
+        rpc.on_network.store(false, Ordering::Relaxed);
+        let template = rpc.template(Some("id")).await.unwrap_err();
+        assert_eq!(std::mem::discriminant(&template), tip, "{template}");
+    }
+    let (url, _) = server(vec![ok(r#"{"result":{"chain":"main"}}"#)]).await;
+    let rpc = rpc(&url);
+    rpc.on_network.store(false, Ordering::Relaxed);
+    let error = rpc.template(None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the node is on chain \"main\", the configuration says \"regtest\": one of them is wrong"
+    );
 }
 
 #[tokio::test]
@@ -242,6 +343,7 @@ async fn depths() {
     check(r#"{"result":{"height":5,"confirmations":-1}}"#, Ok(Depth::OffChain)).await;
     check(r#"{"result":{"height":5,"confirmations":0}}"#, Ok(Depth::OffChain)).await;
     check(r#"{"result":null,"error":{"code":-5,"message":"Block not found"}}"#, Ok(Depth::Unknown)).await;
+    check(r#"{"result":[5,1]}"#, Err("invalid type: sequence")).await;
     check(r#"{"result":{"height":5}}"#, Err("missing field `confirmations`")).await;
     check(r#"{"result":{"height":-5,"confirmations":1}}"#, Err("invalid value")).await;
 }

@@ -8,8 +8,14 @@ use serde::{
 };
 use share::{Hash, Target, sha256};
 
-use super::reply;
+use super::{
+    http::Response,
+    reply::{self, Object},
+};
 use crate::{NodeError, Template};
+
+/// What is asked for one.
+pub(super) const METHOD: &str = "getblocktemplate";
 
 /// More satoshi than there will ever be.
 pub(in crate::node) const MAX_MONEY: u64 = 21_000_000 * 100_000_000;
@@ -19,7 +25,7 @@ pub(in crate::node) const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0
 
 /// What a block template says, as far as a pool cares.
 #[derive(Deserialize)]
-pub(super) struct Wire<'a> {
+struct Wire<'a> {
     version: i64,
     #[serde(borrow, default)]
     rules: Vec<Cow<'a, str>>,
@@ -54,8 +60,14 @@ struct Transaction<'a> {
     txid: Cow<'a, str>,
 }
 
+/// The template in a reply.
+pub(super) fn read(reply: &Response) -> Result<Template, NodeError> {
+    let Object(wire) = reply::parse(METHOD, reply)?.value(METHOD)?;
+    template(wire)
+}
+
 /// Checks what the node said for sense and puts it in machine form.
-pub(super) fn template(wire: Wire<'_>) -> Result<Template, NodeError> {
+fn template(wire: Wire<'_>) -> Result<Template, NodeError> {
     let unusable = |why: String| NodeError::Template(why);
     let shown = |text: &str| reply::beginning(text.as_bytes());
     if let Some(rule) = wire.rules.iter().find_map(|rule| unknown(rule)) {
@@ -141,12 +153,13 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Transactions, A::Error> {
         let (mut serialised, mut txids) = (Vec::new(), Vec::new());
-        while let Some(Transaction { data, txid }) = list.next_element()? {
+        while let Some(Object(Transaction { data, txid })) = list.next_element()? {
             let at = txids.len();
             let start = serialised.len();
             serialised.resize(start + data.len() / 2, 0);
             let room = serialised.get_mut(start..).unwrap_or_default();
-            if room.is_empty() || hex::decode_to_slice(&*data, room).is_err() {
+            // Megabytes of it, digit by digit, would be three quarters of the time that a template takes.
+            if room.is_empty() || faster_hex::hex_decode(data.as_bytes(), room).is_err() {
                 return Err(A::Error::custom(format_args!("data of transaction {at} is not hex")));
             }
             let txid = reply::hash(&txid)

@@ -28,7 +28,7 @@ fn sample() -> Value {
 }
 
 fn read(text: &str) -> Result<Template, NodeError> {
-    let wire = serde_json::from_str(text)
+    let Object(wire) = serde_json::from_str(text)
         .map_err(|e| NodeError::Reply { method: "getblocktemplate", why: e.to_string() })?;
     template(wire)
 }
@@ -109,6 +109,7 @@ fn nonsense_is_refused_by_name() {
     check("default_witness_commitment", json!("zz"), "is none");
     check("default_witness_commitment", json!("6a24aa21a9ed00"), "is none");
     check("transactions", json!(null), "a list of transactions");
+    check("transactions", json!([["00", "11".repeat(32)]]), "invalid type: sequence, expected an object");
     check("transactions", json!([{ "txid": "00" }]), "missing field `data`");
     check("transactions", json!([{ "data": "00" }]), "missing field `txid`");
     let tx = |data: &str, txid: &str| json!([{ "data": data, "txid": txid }]);
