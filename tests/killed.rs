@@ -104,8 +104,6 @@ fn is_in_ledger(pool: &Pool, hash: &str) -> bool {
 struct Count {
     acknowledged: u64,
     kept: u64,
-    /// On the chain, but not in the ledger: the pool died after the file and before the record.
-    unrecorded: u64,
     /// Never looked at, by the pool.
     unseen: u64,
 }
@@ -141,14 +139,9 @@ fn kill_at_every_point(node: &Node, cable: &Cable, part: impl Fn(), join: impl F
             wait_for(&format!("{found:?} of {point:?} to be on the chain"), SOON, || {
                 (node.height() == height + 1 && node.hash_at(height + 1) == found.hash).then_some(())
             });
-            let is_recorded = is_in_ledger(&pool, &found.hash);
-            assert!(
-                is_recorded || !found.is_acknowledged,
-                "{point:?}: acknowledged, but not in the ledger: {found:?}"
-            );
+            assert!(is_in_ledger(&pool, &found.hash), "{point:?}: not in the ledger: {found:?}");
             count.kept += 1;
             count.acknowledged += u64::from(found.is_acknowledged);
-            count.unrecorded += u64::from(!is_recorded);
         } else {
             assert_eq!(node.height(), height, "{point:?}: {found:?}");
             count.unseen += 1;

@@ -66,7 +66,7 @@ pub(crate) async fn enter(
     };
     let known = sqlx::query("SELECT id FROM block WHERE hash = $1").bind(found.hash.to_vec());
     if known.fetch_optional(&mut *connection).await.map_err(&failed)?.is_some() {
-        tracing::warn!(hash = %shown(&found.hash), "a found block was recorded twice");
+        tracing::debug!(hash = %shown(&found.hash), "a found block that is recorded already");
         return Ok(());
     }
     let time_ms = i64::try_from(found.time_ms).unwrap_or(i64::MAX);

@@ -117,8 +117,8 @@ impl Turn {
         }
     }
 
-    /// The block's file first, then its record, then the nodes, and the reply last: killed anywhere in between, it is
-    /// sent at the next start.
+    /// The block's file first, with its record beside it, then the record in the spool, then the nodes, and the reply
+    /// last: killed anywhere in between, it is sent and recorded at the next start.
     fn solved(&mut self, connection: &Connection) {
         let mut kept = Vec::new();
         for solution in self.out.solved.drain(..) {
@@ -126,9 +126,9 @@ impl Turn {
             if let Some(tally) = connection.tallies.iter().find(|tally| tally.worker.id() == found.worker) {
                 self.spool.worker(&tally.worker);
             }
-            self.spool.found(&found);
+            let record = self.spool.found(&found);
             let solved = Solved { hash: found.hash, height: found.height, block: solution.block };
-            kept.push(self.submitter.keep(solved));
+            kept.push(self.submitter.keep(solved, &record));
         }
         self.commit();
         // Whether or not it could be noted: a block goes to the nodes.

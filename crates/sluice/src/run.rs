@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -107,6 +108,7 @@ impl Running {
         let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
             .await
             .map_err(Failure::unavailable)?;
+        record_left(&config.blocks, &spool)?;
         let submitter =
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
         let source = Arc::new(Source::start(
@@ -172,6 +174,25 @@ impl Running {
             );
         }
     }
+}
+
+/// The writer of the spool that no shard has.
+const LEFT: u16 = u16::MAX;
+
+/// Records what blocks an earlier run has left, should it have been killed before it could: the ledger takes a block once.
+fn record_left(blocks: &Path, spool: &Spool) -> Result<(), Failure> {
+    let notes = Submitter::notes(blocks).map_err(Failure::unavailable)?;
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let unavailable = |error| Failure::unavailable(format!("ledger.spool: {error}"));
+    let mut writer = spool.writer(LEFT).map_err(unavailable)?;
+    for note in notes {
+        if !writer.found_again(note) {
+            tracing::error!(dir = %blocks.display(), "the note of a found block cannot be read: is it in the ledger?");
+        }
+    }
+    writer.commit().map_err(unavailable)
 }
 
 /// What the API may know of the nodes.

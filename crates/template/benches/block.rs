@@ -88,7 +88,7 @@ fn file_of_a_block(bencher: Bencher) {
         hash[..8].copy_from_slice(&number.to_le_bytes());
         Solved { hash, height: template.height, block: block.clone() }
     };
-    bencher.with_inputs(next).bench_local_values(|solved| submitter.keep(solved));
+    bencher.with_inputs(next).bench_local_values(|solved| submitter.keep(solved, &[]));
 }
 
 /// A node's port: says when the first byte of a block is there, then reads it to its end and has it in its chain.

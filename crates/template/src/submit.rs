@@ -130,26 +130,34 @@ impl Submitter {
             // Who listens more than 64 blocks behind misses the oldest: the ledger asks the chain, not this.
             outcomes: broadcast::Sender::new(64),
         }));
-        for solved in left {
+        for keep::Left { solved, note } in left {
             tracing::warn!(hash = %shown(&solved.hash), height = solved.height, "a block left on disk is sent again");
-            submitter.send(submitter.keep(solved));
+            submitter.send(submitter.keep(solved, &note));
         }
         Ok(submitter)
     }
 
-    /// Takes a block: [`Self::keep`] and [`Self::send`].
+    /// What was noted of the blocks that an earlier run left in `dir`, the lowest first: to be asked before
+    /// [`Self::start`], which may settle them.
+    pub fn notes(dir: &Path) -> Result<Vec<Vec<u8>>, SubmitError> {
+        let left = keep::open(dir).map_err(|source| SubmitError { path: dir.to_owned(), source })?;
+        Ok(left.into_iter().map(|left| left.note).filter(|note| !note.is_empty()).collect())
+    }
+
+    /// Takes a block: [`Self::keep`], without a note, and [`Self::send`].
     pub fn submit(&self, solved: Solved) {
-        self.send(self.keep(solved));
+        self.send(self.keep(solved, &[]));
     }
 
     /// Writes a block to its file, a matter of a millisecond or two, and returns: from here on it survives the end of
-    /// this process, and is sent at the next start if not before. A disk that refuses is an alarm and no obstacle.
-    pub fn keep(&self, solved: Solved) -> Kept {
+    /// this process, and is sent at the next start if not before. `note` stays as long as it is not settled, for
+    /// [`Self::notes`]. A disk that refuses is an alarm and no obstacle.
+    pub fn keep(&self, solved: Solved, note: &[u8]) -> Kept {
         if !self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(solved.hash) {
             tracing::debug!(hash = %shown(&solved.hash), "block handed in again");
             return Kept(None);
         }
-        if let Err(error) = keep::write(&self.0.dir, &solved.hash, &solved.block) {
+        if let Err(error) = keep::write(&self.0.dir, &solved.hash, &solved.block, note) {
             let hash = shown(&solved.hash);
             tracing::error!(hash, %error, what = "write", "the file of a found block: is the disk full?");
         }

@@ -333,6 +333,26 @@ fn a_full_spool_refuses_shares_but_not_blocks() {
 }
 
 #[test]
+fn a_found_block_is_written_again_from_its_record() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let a = worker("a");
+    let mut writer = open(dir.path()).writer(0).unwrap();
+    writer.worker(&a);
+    let record = writer.found(&found(&a));
+    let spool = open(other.path());
+    let mut writer = spool.writer(u16::MAX).unwrap();
+    assert!(writer.found_again(record.clone()));
+    let mut share_record = Vec::new();
+    share(&a, 1).write(&mut share_record);
+    for nonsense in [&[][..], &record[..record.len() - 1], &record[..64], &share_record, &[7; 64]] {
+        assert!(!writer.found_again(nonsense.to_vec()), "{nonsense:?}");
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    assert_eq!(all(&spool), ["w.a", "found"]);
+}
+
+#[test]
 fn a_found_block_outlives_a_disk_that_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let (home, away) = (dir.path().join("home"), dir.path().join("away"));

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Segment, Shared, SpoolError, failed, lock};
-use crate::{Found, RejectRecord, ShareRecord, Worker, WorkerId, record};
+use crate::{
+    Found, RejectRecord, ShareRecord, Worker, WorkerId,
+    record::{self, Entry, Reading},
+};
 
 /// Writes the records of one shard. Pushes only fill a buffer; the caller commits once per batch of lines that it has
 /// read, before it replies. Dropping the writer drops what is not committed.
@@ -89,13 +92,38 @@ impl SpoolWriter {
     }
 
     /// Pushes a found block. The winning share, if it counts, comes before it. Should the commit fail, the block is
-    /// kept and written by the next one that succeeds.
-    pub fn found(&mut self, found: &Found) {
+    /// kept and written by the next one that succeeds. Returned is what [`Self::found_again`] takes.
+    pub fn found(&mut self, found: &Found) -> Vec<u8> {
         let mut record = Vec::new();
         if let Some(known) = self.workers.get(&found.worker) {
             record::write_worker(&known.identity, &mut record);
         }
         found.write(&mut record);
+        self.push_found(record.clone());
+        record
+    }
+
+    /// Pushes a found block whose record may not have got into the spool: one that the ledger has changes nothing there.
+    /// Whether `record` is one that [`Self::found`] returned.
+    pub fn found_again(&mut self, record: Vec<u8>) -> bool {
+        let mut rest = &record[..];
+        let mut has_block = false;
+        while !rest.is_empty() {
+            match record::read(rest) {
+                Reading::Entry { entry: entry @ (Entry::Worker(_) | Entry::Found(_)), size } => {
+                    has_block |= matches!(entry, Entry::Found(_));
+                    rest = rest.get(size..).unwrap_or_default();
+                }
+                _ => return false,
+            }
+        }
+        if has_block {
+            self.push_found(record);
+        }
+        has_block
+    }
+
+    fn push_found(&mut self, record: Vec<u8>) {
         self.buffer.extend(&record);
         if self.found.len() == MOST_FOUND {
             self.found.remove(0);

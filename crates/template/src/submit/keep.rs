@@ -1,4 +1,5 @@
-//! Found blocks on disk: `HASH.block` while it is not known what became of one, `HASH.part` while it is being written.
+//! Found blocks on disk: `HASH.block` while it is not known what became of one, `HASH.part` while it is being written;
+//! `HASH.note` beside it is what the pool wants to be told again of a block that is left.
 
 use std::{
     fs::{self, File},
@@ -18,14 +19,19 @@ pub(super) const DONE: &str = "done";
 pub(super) const REFUSED: &str = "refused";
 
 const WAITING: &str = "block";
+const NOTE: &str = "note";
 const PART: &str = "part";
 const DAMAGED: &str = "damaged";
 
 /// How many settled blocks are kept.
 const DONE_KEPT: usize = 100;
 
-/// Writes a block so that it survives the end of this process once this has returned; see [`secure`] for more.
-pub(super) fn write(dir: &Path, hash: &Hash, block: &[u8]) -> io::Result<()> {
+/// Writes a block so that it survives the end of this process once this has returned; see [`secure`] for more. Its note
+/// comes first: there is no block without it.
+pub(super) fn write(dir: &Path, hash: &Hash, block: &[u8], note: &[u8]) -> io::Result<()> {
+    if !note.is_empty() {
+        fs::write(path(dir, hash, NOTE), note)?;
+    }
     let part = path(dir, hash, PART);
     File::create(&part)?.write_all(block)?;
     fs::rename(part, path(dir, hash, WAITING))
@@ -40,18 +46,28 @@ pub(super) fn secure(dir: &Path, hash: &Hash) -> io::Result<()> {
 /// Gives the file of a block another ending.
 pub(super) fn mark(dir: &Path, hash: &Hash, ending: &str) -> io::Result<()> {
     fs::rename(path(dir, hash, WAITING), path(dir, hash, ending))?;
-    sync(dir)
+    match fs::remove_file(path(dir, hash, NOTE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => sync(dir),
+    }
+}
+
+/// A block whose fate is not known, and its note.
+pub(super) struct Left {
+    pub solved: Solved,
+    /// Empty if there is none.
+    pub note: Vec<u8>,
 }
 
 /// Makes `dir` ready, clears it of old settled blocks, and returns those whose fate is not known. A file that is not
 /// a whole block is set aside.
-pub(super) fn open(dir: &Path) -> io::Result<Vec<Solved>> {
+pub(super) fn open(dir: &Path) -> io::Result<Vec<Left>> {
     fs::create_dir_all(dir)?;
     // Fails now, and not when the first block is found.
     let probe = dir.join("write-probe");
     File::create(&probe)?.sync_all()?;
     fs::remove_file(probe)?;
-    let (mut left, mut done) = (Vec::new(), Vec::new());
+    let (mut left, mut done, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         match path.extension().and_then(|ending| ending.to_str()) {
@@ -59,7 +75,11 @@ pub(super) fn open(dir: &Path) -> io::Result<Vec<Solved>> {
             Some(WAITING | PART) => match read(&path) {
                 Ok(solved) => {
                     fs::rename(&path, self::path(dir, &solved.hash, WAITING))?;
-                    left.push(solved);
+                    let note = match fs::read(self::path(dir, &solved.hash, NOTE)) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                        note => note?,
+                    };
+                    left.push(Left { solved, note });
                 }
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a found block cannot be read: set aside");
@@ -67,6 +87,7 @@ pub(super) fn open(dir: &Path) -> io::Result<Vec<Solved>> {
                 }
             },
             Some(DONE) => done.push((fs::metadata(&path)?.modified()?, path)),
+            Some(NOTE) => notes.push(path),
             _ => {}
         }
     }
@@ -74,8 +95,14 @@ pub(super) fn open(dir: &Path) -> io::Result<Vec<Solved>> {
     for (_, path) in done.iter().rev().skip(DONE_KEPT) {
         fs::remove_file(path)?;
     }
+    // Of a block that was not written any more, or was settled a moment before the end.
+    for note in notes {
+        if !note.with_extension(WAITING).exists() {
+            fs::remove_file(note)?;
+        }
+    }
     sync(dir)?;
-    left.sort_by_key(|solved: &Solved| solved.height);
+    left.sort_by_key(|left: &Left| left.solved.height);
     Ok(left)
 }
 

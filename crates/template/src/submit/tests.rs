@@ -22,10 +22,10 @@ fn blocks_on_disk() {
     let dir = &dir.path().join("found");
     assert_eq!(keep::open(dir).unwrap().len(), 0);
     let (whole, part, done) = (solved(Network::Regtest), solved(Network::Signet), solved(Network::Testnet));
-    keep::write(dir, &whole.hash, &whole.block).unwrap();
+    keep::write(dir, &whole.hash, &whole.block, b"of the whole").unwrap();
     let name = shown(&whole.hash);
     assert_eq!(name, "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206");
-    assert_eq!(files(dir), [format!("{name}.block")]);
+    assert_eq!(files(dir), [format!("{name}.block"), format!("{name}.note")]);
     // Killed before the last step: the bytes are all there. Killed earlier: they are not.
     std::fs::write(dir.join(shown(&part.hash)).with_extension("part"), &part.block).unwrap();
     let cut = "11".repeat(32);
@@ -34,19 +34,24 @@ fn blocks_on_disk() {
     let misnamed = "22".repeat(32);
     std::fs::write(dir.join(&misnamed).with_extension("block"), &whole.block).unwrap();
     std::fs::write(dir.join("notes.txt"), "x").unwrap();
-    keep::write(dir, &done.hash, &done.block).unwrap();
+    // Killed before the block was written.
+    std::fs::write(dir.join("33".repeat(32)).with_extension("note"), "of nothing").unwrap();
+    keep::write(dir, &done.hash, &done.block, b"of the done").unwrap();
     keep::mark(dir, &done.hash, keep::DONE).unwrap();
 
     let left = keep::open(dir).unwrap();
-    let mut hashes: Vec<Hash> = left.iter().map(|solved| solved.hash).collect();
+    let mut hashes: Vec<Hash> = left.iter().map(|left| left.solved.hash).collect();
     let mut expect = vec![whole.hash, part.hash];
     hashes.sort();
     expect.sort();
     assert_eq!(hashes, expect);
-    let found = left.iter().find(|solved| solved.hash == part.hash).unwrap();
-    assert_eq!(found.block, part.block);
+    let find = |hash: Hash| left.iter().find(|left| left.solved.hash == hash).unwrap();
+    assert_eq!((&find(part.hash).solved.block, &find(part.hash).note[..]), (&part.block, &b""[..]));
+    assert_eq!(find(whole.hash).note, b"of the whole");
+    assert_eq!(Submitter::notes(dir).unwrap(), [b"of the whole"]);
     let mut expect = vec![
         format!("{name}.block"),
+        format!("{name}.note"),
         format!("{}.block", shown(&part.hash)),
         format!("{}.done", shown(&done.hash)),
         format!("{cut}.damaged"),
