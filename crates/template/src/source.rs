@@ -212,6 +212,9 @@ const HEAD_START: Duration = Duration::from_millis(5);
 /// How long the full template has, from when an empty one is at hand.
 const STAND_IN: Duration = Duration::from_millis(4);
 
+/// An empty template that takes longer than this is of no use, and whether the node is silent is to be found out elsewhere.
+const USELESS: Duration = Duration::from_millis(500);
+
 /// Has a template asked for, and stands in for it with one that can be had at once.
 async fn hurry(shared: &Shared, at: usize, tip: Option<Hash>) {
     let post = &shared.posts[at];
@@ -227,7 +230,7 @@ async fn hurry(shared: &Shared, at: usize, tip: Option<Hash>) {
     post.moved.notify_one();
     let empty = match soon {
         Ok(empty) => Ok(empty),
-        Err(_) => time::timeout(shared.config.silence, empty).await,
+        Err(_) => time::timeout(USELESS, empty).await,
     };
     match empty {
         Ok(Ok(Some(template))) => {

@@ -47,7 +47,7 @@ pub(super) fn secure(dir: &Path, hash: &Hash) -> io::Result<()> {
 pub(super) fn mark(dir: &Path, hash: &Hash, ending: &str) -> io::Result<()> {
     fs::rename(path(dir, hash, WAITING), path(dir, hash, ending))?;
     match fs::remove_file(path(dir, hash, NOTE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => sync(dir),
     }
 }
