@@ -4,3 +4,6 @@ pub mod cutter;
 pub mod template_reply;
 pub mod v1_decode;
 pub mod v1_session;
+pub mod v2_decode;
+pub mod v2_frame;
+pub mod v2_handshake;
