@@ -27,7 +27,9 @@ impl Chain for Nodes {
             agreed = Some(match (agreed, standing) {
                 (None, standing) => standing,
                 (Some(Standing::OnChain(a)), Standing::OnChain(b)) => Standing::OnChain(a.min(b)),
-                (Some(Standing::OffChain), Standing::OffChain) => Standing::OffChain,
+                // One that never heard of it does not have it in its chain either.
+                (Some(Standing::OffChain), Standing::OffChain | Standing::Unknown)
+                | (Some(Standing::Unknown), Standing::OffChain) => Standing::OffChain,
                 _ => Standing::Unknown,
             });
         }

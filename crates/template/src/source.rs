@@ -249,12 +249,12 @@ async fn fetch(shared: Arc<Shared>, at: usize) {
     let mut patience = Backoff::new();
     loop {
         let asked = Instant::now();
-        match post.node.template(None).await {
+        match post.node.template(None).await.and_then(sound) {
             Ok(template) => {
                 patience = Backoff::new();
                 let clock = ahead(&template);
                 let taken = shared.update(|leadership, now| {
-                    leadership.clock(at, clock);
+                    leadership.clock(at, now, clock);
                     leadership.template(at, asked, now, template)
                 });
                 post.given.notify_one();
@@ -264,7 +264,10 @@ async fn fetch(shared: Arc<Shared>, at: usize) {
             }
             Err(e) => {
                 shared.update(|leadership, _| leadership.template_failed(at, &e));
-                time::sleep(patience.next()).await;
+                tokio::select! {
+                    () = time::sleep(patience.next()) => {}
+                    () = post.moved.notified() => {}
+                }
                 continue;
             }
         }
@@ -284,14 +287,27 @@ async fn fetch(shared: Arc<Shared>, at: usize) {
     }
 }
 
-/// By how many seconds the clock of the node that just gave `template` is ahead of ours. Its time is not its clock's
-/// where the chain is ahead of that.
-fn ahead(template: &Template) -> i64 {
-    if template.time <= template.min_time {
-        return 0;
+/// A block more than two hours ahead is refused by every node whose clock is right: work on it is for nothing.
+const FUTURE: i64 = 7200;
+
+/// The template, if blocks of it can be taken by others.
+fn sound(template: Template) -> Result<Template, NodeError> {
+    match ahead(&template) {
+        by if by > FUTURE => Err(NodeError::Template(format!(
+            "its time is {by} s ahead of our clock, and all other nodes would refuse its blocks: set both clocks by NTP"
+        ))),
+        _ => Ok(template),
     }
+}
+
+/// By how many seconds the clock of the node that just gave `template` is ahead of ours. The time of a template is never
+/// before its node's clock, but after it where the chain's own time is; over the mining interface (without a long
+/// poll) that cannot be told apart.
+fn ahead(template: &Template) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    i64::from(template.time).saturating_sub_unsigned(now)
+    let ahead = i64::from(template.time).saturating_sub_unsigned(now);
+    let is_the_chains = template.time <= template.min_time && template.long_poll.is_some();
+    if is_the_chains { ahead.min(0) } else { ahead }
 }
 
 /// Waits at the node for a better template than the last.
@@ -314,11 +330,16 @@ async fn long_poll(shared: Arc<Shared>, at: usize) {
             continue;
         }
         let asked = Instant::now();
-        match post.node.template(Some(&id)).await {
+        match post.node.template(Some(&id)).await.and_then(sound) {
             Ok(template) => {
                 patience = Backoff::new();
                 let useless = template.long_poll.as_deref() == Some(&id);
-                if !shared.update(|leadership, now| leadership.template(at, asked, now, template)) {
+                let clock = ahead(&template);
+                let taken = shared.update(|leadership, now| {
+                    leadership.clock(at, now, clock);
+                    leadership.template(at, asked, now, template)
+                });
+                if !taken {
                     post.moved.notify_one();
                 }
                 // What returns at once with the same id is no long poll.

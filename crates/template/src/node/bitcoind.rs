@@ -91,9 +91,9 @@ impl Node for Bitcoind {
     /// What came over the mining interface has no `long_poll`: that interface announces blocks.
     async fn template(&self, long_poll: Option<&str>) -> Result<Template, NodeError> {
         #[cfg(feature = "ipc")]
-        if let (None, Some(mining)) = (long_poll, &self.mining)
-            && let Some(template) = mining.template().await
-        {
+        if let (None, Some(mining)) = (long_poll, &self.mining) {
+            let template = mining.template(self.rpc.template(None)).await?;
+            self.rpc.note_version(template.version);
             return Ok(template);
         }
         self.rpc.template(long_poll).await
@@ -128,7 +128,7 @@ impl Node for Bitcoind {
     async fn empty(&self, tip: &Hash) -> Result<Option<Template>, NodeError> {
         #[cfg(feature = "ipc")]
         if let Some(mining) = &self.mining
-            && let Some(template) = mining.empty(tip).await
+            && let Some(template) = mining.empty().await
         {
             return Ok(Some(template));
         }

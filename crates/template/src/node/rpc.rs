@@ -141,6 +141,11 @@ impl Rpc {
         Ok(())
     }
 
+    /// Takes note of the block version that the node proposes, in whatever way it was heard: [`Node::empty`] needs it.
+    pub(super) fn note_version(&self, version: u32) {
+        self.version.store(version, Ordering::Relaxed);
+    }
+
     /// Why this node is to be followed only where no better one is. On a test chain of one node it is as it should be.
     async fn doubts(&self, syncing: bool) -> Vec<String> {
         let mut doubts = Vec::new();
@@ -211,7 +216,7 @@ impl Node for Rpc {
         let template = tokio::task::spawn_blocking(move || wire::read(&response))
             .await
             .unwrap_or_else(|e| Err(NodeError::Template(format!("it could not be parsed ({e})"))))?;
-        self.version.store(template.version, Ordering::Relaxed);
+        self.note_version(template.version);
         Ok(template)
     }
 
@@ -244,6 +249,9 @@ impl Node for Rpc {
             return Ok(None);
         }
         let header = self.header(tip).await?;
+        if header.confirmations != 1 {
+            return Ok(None); // it was announced, and is not the best block, or not any more
+        }
         let mut bits = [0; 4];
         let (Some(median_time), Some(Ok(()))) =
             (header.mediantime, header.bits.as_ref().map(|text| hex::decode_to_slice(text, &mut bits)))

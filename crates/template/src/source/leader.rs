@@ -92,6 +92,8 @@ struct Seen {
     template_fault: Option<Fault>,
     /// Since when it has been without fault and has had a template.
     well_since: Option<Instant>,
+    /// Since when it has been well and without doubts.
+    sound_since: Option<Instant>,
     /// How often each kind of error was heard.
     faults: BTreeMap<&'static str, u64>,
 }
@@ -127,6 +129,7 @@ impl Leadership {
             tip_fault: None,
             template_fault: None,
             well_since: None,
+            sound_since: None,
             faults: BTreeMap::new(),
         };
         let seen = names.into_iter().map(seen).collect();
@@ -144,11 +147,14 @@ impl Leadership {
     /// Hears how a node stands. Whether a template is due that it was not asked for yet.
     pub(super) fn look(&mut self, at: usize, now: Instant, answer: Result<Look, NodeError>) -> bool {
         let heard = self.seen[at].hear_tip(answer.as_ref().err());
-        self.seen[at].judge(now);
-        let Ok(look) = answer else { return false };
+        let Ok(look) = answer else {
+            self.seen[at].judge(now);
+            return false;
+        };
         self.works.learn(look.tip.hash, look.work);
         let due = self.is_news(at, &look.tip.hash);
         self.seen[at].look = Some(look);
+        self.seen[at].judge(now);
         // What has just recovered is asked at once too; before the first template somebody is asking already.
         heard || due
     }
@@ -190,16 +196,17 @@ impl Leadership {
     pub(super) fn template_failed(&mut self, at: usize, error: &NodeError) {
         let seen = &mut self.seen[at];
         seen.hear_template(Some(error));
-        seen.well_since = None;
+        (seen.well_since, seen.sound_since) = (None, None);
     }
 
     /// Hears by how many seconds a node's clock is ahead of ours.
-    pub(super) fn clock(&mut self, at: usize, ahead: i64) {
+    pub(super) fn clock(&mut self, at: usize, now: Instant, ahead: i64) {
         let seen = &mut self.seen[at];
         if (ahead.abs() > CLOCK) != (seen.clock.abs() > CLOCK) {
             tracing::warn!(node = %seen.name, ahead, "seconds by which this node's clock is ahead of ours");
         }
         seen.clock = ahead;
+        seen.judge(now);
     }
 
     /// When a node's last template came.
@@ -230,7 +237,7 @@ impl Leadership {
             changes.push(Change::Leaderless);
         }
         if let Some(leader) = leader {
-            let foremost = self.ahead_of(leader, now).unwrap_or(leader);
+            let foremost = self.ahead_of(leader, now).unwrap_or_else(|| self.holder(leader, now));
             changes.extend(self.publish(foremost, now));
         }
         changes
@@ -246,10 +253,14 @@ impl Leadership {
         };
         let order = |at: usize| (self.seen[at].is_doubtful(), at);
         let Some((leader, own)) = self.leader.and_then(|at| Some((at, self.usable(at, now)?))) else {
-            return all.filter(|&at| fit(at)).min_by_key(|&at| order(at));
+            let best = all.clone().filter(|&at| fit(at)).min_by_key(|&at| order(at));
+            // Better some work on the right tip, and be it without transactions, than none.
+            return best
+                .or_else(|| all.filter(|&at| self.still_answers(at, now)).min_by_key(|&at| order(at)));
         };
         let settled = |at: usize| {
-            let since = self.seen[at].well_since;
+            let seen = &self.seen[at];
+            let since = if seen.is_doubtful() { seen.well_since } else { seen.sound_since };
             since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.settle)
         };
         let level = |at: usize| self.usable(at, now).is_some_and(|rank| !own.beats(rank));
@@ -268,14 +279,31 @@ impl Leadership {
     fn ahead_of(&self, leader: usize, now: Instant) -> Option<usize> {
         let mut best = (None, self.usable(leader, now)?);
         for at in 0..self.seen.len() {
-            if let Some(rank) = self.usable(at, now)
-                && self.seen[at].is_doubtful() <= self.seen[leader].is_doubtful()
-                && rank.beats(best.1)
-            {
+            if let Some(rank) = self.usable(at, now).filter(|rank| rank.beats(best.1)) {
                 best = (Some(at), rank);
             }
         }
         best.0
+    }
+
+    /// Who is mined where nobody is ahead: the leader, unless its tip is only as good as the one that is mined. The tip that
+    /// was first is the one that most of the network works on.
+    fn holder(&self, leader: usize, now: Instant) -> usize {
+        let tip = |at: usize| self.seen[at].template.as_ref().map(|(template, _)| template.prev_hash);
+        let Some(last) = &self.published else { return leader };
+        let holds = tip(last.by) == Some(last.template.prev_hash) && tip(leader) != tip(last.by);
+        match (self.usable(last.by, now), self.usable(leader, now)) {
+            (Some(held), Some(own)) if holds && !own.beats(held) => last.by,
+            _ => leader,
+        }
+    }
+
+    /// Whether a node that gives no full templates says its best block at least, so that empty ones can be made of it, and
+    /// has given a template lately.
+    fn still_answers(&self, at: usize, now: Instant) -> bool {
+        let seen = &self.seen[at];
+        let is_young = seen.template.as_ref().is_some_and(|(_, received)| self.is_young(*received, now));
+        is_young && seen.look.is_some() && seen.tip_fault.is_none()
     }
 
     /// Where the template of a node stands that is well and whose template is young.
@@ -400,6 +428,7 @@ impl Seen {
     fn judge(&mut self, now: Instant) {
         let well = self.tip_fault.is_none() && self.template_fault.is_none() && self.template.is_some();
         self.well_since = well.then(|| self.well_since.unwrap_or(now));
+        self.sound_since = (well && !self.is_doubtful()).then(|| self.sound_since.unwrap_or(now));
     }
 }
 

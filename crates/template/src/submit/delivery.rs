@@ -26,8 +26,10 @@ pub(super) enum Delivery {
 
 /// How long we try.
 pub(super) struct Patience {
-    /// In all, per node.
+    /// In all, for a node that answers and does not make up its mind.
     pub(super) whole: Duration,
+    /// In all, for a node that does not answer.
+    pub(super) away: Duration,
     /// Before the first repetition; twice as long before each next.
     pub(super) first: Duration,
     /// At most, before a repetition.
@@ -40,6 +42,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             whole: Duration::from_secs(600),
+            away: Duration::from_secs(7 * 24 * 3600),
             first: Duration::from_millis(100),
             longest: Duration::from_secs(10),
             race: Duration::from_secs(10),
@@ -56,7 +59,7 @@ pub(super) async fn deliver(
     hash: &Hash,
     block: &[u8],
 ) -> Delivery {
-    let deadline = Instant::now() + patience.whole;
+    let deadline = Instant::now() + patience.away.max(patience.whole);
     timeout_at(deadline, attempts(node, abreast, patience, hash, block)).await.unwrap_or(Delivery::GaveUp)
 }
 
@@ -71,12 +74,19 @@ async fn attempts(
     let mut last = None;
     let mut off_chain_since = None;
     let mut taken = false;
+    let mut answered: Option<Instant> = None;
     loop {
+        if answered.is_some_and(|since| since.elapsed() >= patience.whole) {
+            return Delivery::GaveUp;
+        }
         if !taken {
             // Never closed; were it so, the block would go all the same.
             let permit = abreast.acquire().await.ok();
             let said = node.submit(block).await;
             drop(permit);
+            if said.is_ok() {
+                answered.get_or_insert_with(Instant::now);
+            }
             match said {
                 Ok(Submitted::Accepted | Submitted::Known) => taken = true,
                 // Another node that has it, or a block that came by another way, may prove this wrong: the chain is

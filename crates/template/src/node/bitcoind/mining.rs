@@ -8,13 +8,19 @@ use std::{
 
 use bitcoin::Network;
 use share::Hash;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::ipc::Ipc;
 use crate::{NodeError, Submitted, Template};
 
 /// How long the interface is left alone after an error, so that one that hangs does not delay every template.
 const REST: Duration = Duration::from_secs(5);
+
+/// How long a template may take before the RPC is asked too.
+const SOON: Duration = Duration::from_millis(500);
+
+/// How long an empty template may take.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 pub(super) struct Mining {
     ipc: Ipc,
@@ -32,20 +38,44 @@ impl Mining {
         Self { ipc: Ipc::new(path, network), state: Mutex::new(State::Works) }
     }
 
-    /// `None`: ask the RPC.
-    pub async fn template(&self) -> Option<Template> {
+    /// A template from here, or by `rpc` where none comes soon.
+    pub async fn template(
+        &self,
+        rpc: impl Future<Output = Result<Template, NodeError>>,
+    ) -> Result<Template, NodeError> {
         if self.rests() {
-            return None;
+            return rpc.await;
         }
-        self.heard(self.ipc.template().await)
+        let ipc = self.ipc.template();
+        tokio::pin!(ipc);
+        if let Ok(answer) = timeout(SOON, &mut ipc).await {
+            return match self.heard(answer) {
+                Some(template) => Ok(template),
+                None => rpc.await,
+            };
+        }
+        tokio::pin!(rpc);
+        tokio::select! {
+            answer = &mut ipc => match self.heard(answer) {
+                Some(template) => Ok(template),
+                None => rpc.await,
+            },
+            answer = &mut rpc => {
+                // That was a whole question to the other interface, and this one has not answered.
+                if answer.is_ok() {
+                    self.heard(Err::<(), _>(NodeError::Timeout(SOON)));
+                }
+                answer
+            }
+        }
     }
 
-    /// `None`: it cannot be had, or the node works on another block already.
-    pub async fn empty(&self, tip: &Hash) -> Option<Template> {
+    /// Of the node's present best block. `None`: it cannot be had, or not at once.
+    pub async fn empty(&self) -> Option<Template> {
         if self.rests() {
             return None;
         }
-        self.heard(self.ipc.empty().await).filter(|template| template.prev_hash == *tip)
+        self.heard(timeout(AT_ONCE, self.ipc.empty()).await.ok()?)
     }
 
     /// Waits until the best block is not `known`, for as long as it takes.

@@ -267,6 +267,39 @@ fn f07_what_a_node_takes_back_is_mined_no_more() {
 }
 
 #[test]
+fn of_two_tips_with_the_same_work_the_first_is_mined() {
+    let mut scene = Scene::new(2);
+    scene.gives(0, 100, 1);
+    scene.gives(1, 101, 2);
+    scene.expect("leads a, 100/1, 101/2");
+    scene.gives(0, 101, 3);
+    scene.expect("");
+    scene.wait(1.0);
+    scene.gives(1, 101, 2);
+    scene.expect("101/2 still");
+    scene.gives(0, 102, 4);
+    scene.expect("102/4");
+}
+
+#[test]
+fn f03_a_node_that_gives_no_full_templates_is_better_than_none() {
+    let mut scene = Scene::new(1);
+    scene.lives(0, 99, 1);
+    scene.gives(0, 100, 1);
+    scene.expect("leads a, 100/1");
+    scene.leadership.template_failed(0, &NodeError::Busy);
+    scene.lives(0, 100, 2);
+    scene.stands_in(0, 101, 2);
+    scene.expect("101/2");
+    scene.lives(0, 101, 3);
+    scene.stands_in(0, 102, 3);
+    scene.expect("102/3");
+    assert!(!scene.leadership.status(scene.now)[0].is_well);
+    scene.fails(0);
+    scene.expect("leaderless");
+}
+
+#[test]
 fn f06_a_sibling_is_mined_when_the_leader_changes_to_it() {
     let mut scene = Scene::new(2);
     scene.gives(0, 101, 2);
@@ -303,21 +336,28 @@ fn f02_f04_a_doubtful_node_is_for_want_of_a_better_one() {
     scene.expect("");
     scene.wait(0.1);
     scene.expect("leads b");
-    // What it claims to be ahead is not mined.
+    // It may be ahead all the same: work counts more.
     scene.gives(0, 101, 2);
-    scene.wait(5.0);
-    scene.expect("");
+    scene.expect("101/2");
+    scene.wait(1.0);
+    scene.gives(1, 101, 2);
+    scene.expect("101/2 still");
     assert_eq!(scene.leadership.status(scene.now)[0].state, "answers, but it has no peers");
+    // Its doubts must have been over for a while.
     scene.lives(0, 100, 2);
-    scene.expect("leads a, 101/2");
+    scene.wait(9.9);
+    scene.expect("");
+    scene.wait(0.1);
+    scene.expect("leads a");
     // A clock that is wrong by a minute is another reason.
-    scene.leadership.clock(0, -61);
+    let now = scene.now;
+    scene.leadership.clock(0, now, -61);
     scene.gives(1, 101, 2);
     scene.expect("leads b, 101/2 still");
     let state = scene.leadership.status(scene.now)[0].state.clone();
     assert_eq!(state, "answers, but its clock is 61 s behind ours: set both by NTP");
     // When all are doubtful, the first one leads.
-    scene.leadership.clock(1, 120);
+    scene.leadership.clock(1, now, 120);
     scene.wait(1.0);
     scene.expect("leads a");
 }
