@@ -69,6 +69,8 @@ struct Scene {
     pool: Pool,
     observer: Observer,
     flood: Flood,
+    /// Which node was killed, and has forgotten what it had not written.
+    forgetful: [bool; 2],
     /// The longest that work took to follow.
     slowest: Duration,
 }
@@ -86,7 +88,7 @@ impl Scene {
         });
         let observer = Observer::start(pool.setup.stratum_port);
         let flood = Flood::start(pool.setup.stratum_port, &address(Chain::Regtest, 2), "swarm", RATE);
-        let scene = Self { nodes, pool, observer, flood, slowest: Duration::ZERO };
+        let scene = Self { nodes, pool, observer, flood, forgetful: [false; 2], slowest: Duration::ZERO };
         wait_for("all miners", PATIENCE, || scene.has_all_miners().then_some(()));
         scene
     }
@@ -136,10 +138,14 @@ impl Scene {
         wait_for("every block to be on the best node", Duration::from_secs(30), || {
             let knows = |node: &Node, hash: &str| node.try_call("getblockheader", json!([hash])).ok();
             let [one, other] = [&self.nodes[0], &self.nodes[1]];
-            // What lost is not asked for by a node that was not there, or that forgot it when it was killed.
+            // What lost is not asked for by a node that was not there, which has no parent for it, or that forgot it.
+            let lost = |header: &serde_json::Value, at: usize| {
+                header["confirmations"] == -1 && (self.forgetful[at] || !has_parent(&self.nodes[at], header))
+            };
             let is_there = |hash: &String| match (knows(one, hash), knows(other, hash)) {
                 (Some(_), Some(_)) => true,
-                (Some(header), None) | (None, Some(header)) => header["confirmations"] == -1,
+                (Some(header), None) => lost(&header, 1),
+                (None, Some(header)) => lost(&header, 0),
                 (None, None) => {
                     eprintln!("{hash} is nowhere");
                     false
@@ -150,6 +156,10 @@ impl Scene {
         self.observer.stop();
         eprintln!("{} blocks, work followed within {:?}", blocks.len(), self.slowest);
     }
+}
+
+fn has_parent(node: &Node, header: &serde_json::Value) -> bool {
+    node.try_call("getblockheader", json!([header["previousblockhash"]])).is_ok()
 }
 
 /// Tries `fault` again and again: on the node that leads, and what must follow within `limit`.
@@ -175,7 +185,10 @@ fn rounds(limit: Duration, fault: impl Fn(&mut Scene, usize), mend: impl Fn(&mut
 
 #[test]
 fn f01_work_goes_on_when_the_leading_node_is_killed() {
-    let kill = |scene: &mut Scene, victim: usize| scene.nodes[victim].kill();
+    let kill = |scene: &mut Scene, victim: usize| {
+        scene.nodes[victim].kill();
+        scene.forgetful[victim] = true;
+    };
     rounds(Duration::from_secs(2), kill, |scene, victim| scene.nodes[victim].start_again());
 }
 
