@@ -14,12 +14,17 @@ use crate::{
 pub(crate) enum Account {
     /// Where rewards come from: as far below zero as miners and pool have been given.
     Rewards,
-    /// Stands in for a reward that was available already when its block left the chain.
+    /// Stands in for a reward that was available already when its block left the chain; pays work at a fixed rate, and
+    /// has the rewards of blocks for it.
     Reserve,
     /// The pool's fee of blocks that are not 100 deep yet.
     FeeImmature,
     /// The pool's fee.
     FeeAvailable,
+    /// What the network has taken for carrying payments.
+    NetworkFee,
+    /// The reserve's part of blocks that are not 100 deep yet.
+    ReserveImmature,
     /// What a miner has.
     Miner(i64, Purse),
 }
@@ -33,14 +38,31 @@ pub(crate) enum Purse {
     Available,
     /// Paid.
     Paid,
+    /// In a payment that is not confirmed yet.
+    InFlight,
 }
 
 /// What a transaction is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A block came on chain.
     Reward,
+    /// It is 100 deep.
     Mature,
+    /// It left the chain.
     Reorg,
+    /// The work of a slot was credited at a fixed rate.
+    Slot,
+    /// A payment was planned.
+    Payout,
+    /// It is confirmed.
+    Paid,
+    /// It was given up.
+    Return,
+    /// The operator moved money between accounts of the pool.
+    Fund,
+    /// Made good what an earlier one had wrong.
+    Correction,
 }
 
 /// A transaction to be written.
@@ -48,7 +70,8 @@ pub(crate) struct Post<'a> {
     pub kind: Kind,
     /// What happened, named so that it happens once.
     pub key: String,
-    pub block: i64,
+    /// The block that it is about, if it is about one.
+    pub block: Option<i64>,
     pub now_ms: i64,
     /// Amounts of the same account are added up; those of zero are left out.
     pub entries: &'a [(Account, i64)],
@@ -62,6 +85,8 @@ impl Account {
             Self::Reserve => 2,
             Self::FeeImmature => 3,
             Self::FeeAvailable => 4,
+            Self::NetworkFee => 5,
+            Self::ReserveImmature => 6,
             Self::Miner(miner, purse) => miner * 8 + purse as i64,
         }
     }
@@ -72,9 +97,12 @@ impl Account {
             (2, _) => Some(Self::Reserve),
             (3, _) => Some(Self::FeeImmature),
             (4, _) => Some(Self::FeeAvailable),
+            (5, _) => Some(Self::NetworkFee),
+            (6, _) => Some(Self::ReserveImmature),
             (8.., 0) => Some(Self::Miner(id / 8, Purse::Immature)),
             (8.., 1) => Some(Self::Miner(id / 8, Purse::Available)),
             (8.., 2) => Some(Self::Miner(id / 8, Purse::Paid)),
+            (8.., 3) => Some(Self::Miner(id / 8, Purse::InFlight)),
             _ => None,
         }
     }
@@ -86,9 +114,12 @@ impl Account {
             Self::Reserve => "reserve".to_owned(),
             Self::FeeImmature => "pool:fee:immature".to_owned(),
             Self::FeeAvailable => "pool:fee:available".to_owned(),
+            Self::NetworkFee => "network:fee".to_owned(),
+            Self::ReserveImmature => "reserve:immature".to_owned(),
             Self::Miner(miner, Purse::Immature) => format!("miner:{miner}:immature"),
             Self::Miner(miner, Purse::Available) => format!("miner:{miner}:available"),
             Self::Miner(miner, Purse::Paid) => format!("miner:{miner}:paid"),
+            Self::Miner(miner, Purse::InFlight) => format!("miner:{miner}:in_flight"),
         }
     }
 }
@@ -100,6 +131,12 @@ impl Kind {
             Self::Reward => "reward",
             Self::Mature => "mature",
             Self::Reorg => "reorg",
+            Self::Slot => "slot",
+            Self::Payout => "payout",
+            Self::Paid => "paid",
+            Self::Return => "return",
+            Self::Fund => "fund",
+            Self::Correction => "correction",
         }
     }
 }
@@ -186,12 +223,17 @@ mod tests {
 
     #[test]
     fn accounts_have_numbers_of_their_own() {
-        let mut accounts =
-            vec![Account::Rewards, Account::Reserve, Account::FeeImmature, Account::FeeAvailable];
+        let mut accounts = vec![
+            Account::Rewards,
+            Account::Reserve,
+            Account::FeeImmature,
+            Account::FeeAvailable,
+            Account::NetworkFee,
+            Account::ReserveImmature,
+        ];
         for miner in [1, 2, 3, 1 << 40] {
-            accounts.extend(
-                [Purse::Immature, Purse::Available, Purse::Paid].map(|purse| Account::Miner(miner, purse)),
-            );
+            let purses = [Purse::Immature, Purse::Available, Purse::Paid, Purse::InFlight];
+            accounts.extend(purses.map(|purse| Account::Miner(miner, purse)));
         }
         let mut ids: Vec<i64> = accounts.iter().map(|account| account.id()).collect();
         for (account, id) in accounts.iter().zip(&ids) {
@@ -199,7 +241,7 @@ mod tests {
         }
         ids.dedup();
         assert_eq!(ids.len(), accounts.len());
-        for id in [-8, 0, 5, 6, 7, 11, 15] {
+        for id in [-8, 0, 7, 12, 15] {
             assert_eq!(Account::from_id(id), None, "{id}");
         }
     }

@@ -237,7 +237,7 @@ impl Maturity {
             Step::GiveUp | Step::Forget => return Ok(true),
         };
         let key = format!("{}:{}:{credits}", kind.name(), shown(&block.hash));
-        let post = Post { kind, key, block: block.id, now_ms: clock::now_ms(), entries: &entries };
+        let post = Post { kind, key, block: Some(block.id), now_ms: clock::now_ms(), entries: &entries };
         journal::post(connection, self.store.dialect(), &post).await?;
         Ok(true)
     }

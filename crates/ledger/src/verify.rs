@@ -121,7 +121,9 @@ async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
                 Account::Miner(miner, _) => miners.entry(miner).or_insert(0i128),
                 Account::FeeImmature | Account::FeeAvailable => &mut fees,
                 Account::Rewards => &mut rewards,
-                Account::Reserve => &mut reserve,
+                Account::Reserve | Account::ReserveImmature => &mut reserve,
+                // No block has anything to do with it: found below, as fees.
+                Account::NetworkFee => &mut fees,
             };
             *sum += i128::from(amount);
         }

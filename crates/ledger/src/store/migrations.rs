@@ -9,8 +9,18 @@ use super::Dialect;
 
 type File = (i64, &'static str, &'static str);
 
-const POSTGRES: &[File] = &[(1, "ledger", include_str!("../../../../migrations/postgres/0001_ledger.sql"))];
-const SQLITE: &[File] = &[(1, "ledger", include_str!("../../../../migrations/sqlite/0001_ledger.sql"))];
+macro_rules! files {
+    ($dialect:literal: $($version:literal $name:literal),*) => {
+        &[$((
+            $version,
+            $name,
+            include_str!(concat!("../../../../migrations/", $dialect, "/000", $version, "_", $name, ".sql")),
+        )),*]
+    };
+}
+
+const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds");
+const SQLITE: &[File] = files!("sqlite": 1 "ledger", 2 "kinds");
 
 /// Runs what has not been run yet; refuses a database that has been through other files than these.
 pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), MigrateError> {

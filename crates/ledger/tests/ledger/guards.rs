@@ -211,7 +211,7 @@ pub async fn a_changed_migration_is_refused(rig: Rig) {
     Ledger::migrate(&rig.url).await.unwrap();
     Ledger::migrate(&rig.url).await.unwrap();
     let mut raw = rig.raw().await;
-    execute(&mut raw, "UPDATE _sqlx_migrations SET version = 99").await.unwrap();
+    execute(&mut raw, "UPDATE _sqlx_migrations SET version = version + 98").await.unwrap();
     let error = Ledger::migrate(&rig.url).await.unwrap_err();
     assert!(matches!(error, LedgerError::Migration { .. }), "{error}");
 }
