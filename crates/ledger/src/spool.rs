@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::record::SLOT;
 
 mod tail;
+mod window;
 mod writer;
 
 pub(crate) use tail::{Item, Position, Read, Reader};
@@ -39,11 +40,14 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// How many workers one writer remembers; when there are more, it starts to remember anew.
     pub workers: usize,
+    /// Whether records are copied into files that are mapped into memory. A write(2) per commit costs more, but gives
+    /// an error for a disk that dies, where a mapping ends the process.
+    pub mapped: bool,
 }
 
 impl Default for SpoolConfig {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, workers: 1 << 17 }
+        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, workers: 1 << 17, mapped: true }
     }
 }
 
@@ -193,7 +197,8 @@ impl Shared {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let sequence = u64::from(self.epoch) << 32 | u64::from(number);
         let path = self.dir.join(format!("{writer:05}-{sequence:016x}.segment"));
-        let file = File::create_new(&path).map_err(failed("create", &path))?;
+        let options = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = options.map_err(failed("create", &path))?;
         let segment = Arc::new(Segment {
             path,
             writer,

@@ -230,19 +230,27 @@ fn zeroes_behind_the_last_record_are_its_end() {
 
 #[test]
 fn a_file_is_lengthened_ahead_and_cut_when_it_is_closed() {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = open(dir.path());
-    let mut writer = spool.writer(0).unwrap();
-    let length =
-        || files(dir.path(), "segment").iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
-    writer.share(&share(&worker("a"), 0));
-    writer.commit().unwrap();
-    assert_eq!(length(), 1 << 20);
-    (0..1 << 14).for_each(|number| writer.share(&share(&worker("a"), number)));
-    writer.commit().unwrap();
-    assert_eq!(length(), 2 << 20);
-    drop(writer);
-    assert_eq!(length(), spool.bytes());
+    for mapped in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), SpoolConfig { mapped, ..SpoolConfig::default() }).unwrap();
+        let mut writer = spool.writer(0).unwrap();
+        let length = || -> u64 {
+            files(dir.path(), "segment").iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+        };
+        writer.share(&share(&worker("a"), 0));
+        writer.commit().unwrap();
+        assert_eq!(length(), 1 << 20);
+        // Over the end of a window, and more than a window at once.
+        for count in [1 << 14, 1, 40_000, 7] {
+            (0..count).for_each(|number| writer.share(&share(&worker("a"), number)));
+            writer.commit().unwrap();
+            assert_eq!(length(), spool.bytes().next_multiple_of(1 << 20));
+        }
+        drop(writer);
+        assert_eq!(length(), spool.bytes());
+        let counted = 1 + (1 << 14) + 1 + 40_000 + 7;
+        assert_eq!(all(&spool).len(), counted);
+    }
 }
 
 #[test]
@@ -437,9 +445,12 @@ proptest! {
 
     /// Commits, restarts, torn ends and readers that stop anywhere: each committed share is read exactly once.
     #[test]
-    fn every_committed_share_once(steps in proptest::collection::vec((0u8..8, 1usize..40), 1..60)) {
+    fn every_committed_share_once(
+        steps in proptest::collection::vec((0u8..8, 1usize..40), 1..60),
+        mapped in any::<bool>(),
+    ) {
         let dir = tempfile::tempdir().unwrap();
-        let config = SpoolConfig { segment_bytes: 1_024, ..SpoolConfig::default() };
+        let config = SpoolConfig { segment_bytes: 1_024, mapped, ..SpoolConfig::default() };
         let workers = ["a", "b", "c"].map(worker);
         let (mut number, mut committed, mut seen) = (0, Vec::new(), Vec::new());
         let mut at: HashMap<u16, Position> = HashMap::new();

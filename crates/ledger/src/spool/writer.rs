@@ -1,4 +1,5 @@
-//! The writing end: pushes into a buffer, and one write per commit.
+//! The writing end: pushes into a buffer, and one copy into the segment per commit: into a window of the file in memory,
+//! or, where there can be none, by write(2).
 
 use std::{
     collections::HashMap,
@@ -8,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Segment, Shared, SpoolError, failed, lock};
+use super::{Segment, Shared, SpoolError, failed, lock, window::Window};
 use crate::{
     Found, RejectRecord, ShareRecord, Worker, WorkerId,
     record::{self, Entry, Reading},
@@ -34,9 +35,12 @@ struct Open {
     segment: Arc<Segment>,
     file: File,
     offset: u64,
-    /// Of the file: it is made longer many records ahead, for a write within a file costs half of one that makes it
-    /// longer. What is not written yet reads as zeroes, and is cut off when the segment is closed.
+    /// Of the file: it is made longer many records ahead. What is not written yet reads as zeroes, and is cut off when
+    /// the segment is closed.
     length: u64,
+    /// The file's bytes up to `length` that are not written yet, in memory; without it they are written by write(2).
+    window: Option<Window>,
+    mapped: bool,
 }
 
 struct Known {
@@ -134,8 +138,8 @@ impl SpoolWriter {
         self.found.push(record);
     }
 
-    /// Writes all that was pushed since the last commit, with one write(2). After `Ok` it survives the end of this
-    /// process. After an error nothing of it counts, but found blocks are kept: see [`Self::found`].
+    /// Writes all that was pushed since the last commit. After `Ok` it survives the end of this process. After an error
+    /// nothing of it counts, but found blocks are kept: see [`Self::found`].
     pub fn commit(&mut self) -> Result<(), SpoolError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -179,6 +183,7 @@ impl SpoolWriter {
     /// Says once that the spool stopped taking shares, and once that it takes them again.
     fn told(&self, written: &Result<(), SpoolError>) {
         match written {
+            Ok(()) if !self.shared.full.load(Ordering::Relaxed) => {}
             Ok(()) if self.shared.full.swap(false, Ordering::Relaxed) => {
                 tracing::info!(shard = self.shard, "the spool takes shares again");
             }
@@ -206,7 +211,8 @@ impl SpoolWriter {
     }
 
     fn close(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Some(mut open) = self.open.take() {
+            open.window = None; // nothing is mapped that will be cut off
             // Should this fail: the reader looks for the end by itself.
             let _ = open.file.set_len(open.offset);
             open.segment.closed.store(true, Ordering::Release);
@@ -217,7 +223,8 @@ impl SpoolWriter {
 
 fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
     let (segment, file) = shared.segment(shard)?;
-    let mut open = Open { segment, file, offset: 0, length: 0 };
+    let mapped = shared.config.mapped;
+    let mut open = Open { segment, file, offset: 0, length: 0, window: None, mapped };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let head = record::Segment {
         spool: shared.id,
@@ -240,17 +247,33 @@ impl Open {
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         let end = self.offset + bytes.len() as u64;
         if end > self.length {
-            self.length = end.next_multiple_of(AHEAD);
-            self.file.set_len(self.length).map_err(failed("lengthen", &self.segment.path))?;
+            self.lengthen(end)?;
         }
-        if let Err(source) = self.file.write_all_at(bytes, self.offset) {
+        let copied = self.window.as_mut().is_some_and(|window| window.write(self.offset, bytes));
+        if !copied && let Err(source) = self.file.write_all_at(bytes, self.offset) {
             // What was half written is written over by the next commit; cut, it cannot be read after a crash either.
+            self.window = None;
             let _ = self.file.set_len(self.offset);
             self.length = self.offset;
             return Err(failed("write", &self.segment.path)(source));
         }
         self.offset = end;
         self.segment.committed.store(self.offset, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes the file longer than `end`. Where no window can be had, since the disk is all but full or the file system
+    /// has none to give, a write may still find room.
+    fn lengthen(&mut self, end: u64) -> Result<(), SpoolError> {
+        self.window = None;
+        let length = end.next_multiple_of(AHEAD);
+        if self.mapped {
+            self.window = Window::open(&self.file, self.offset, length).ok();
+        }
+        if self.window.is_none() {
+            self.file.set_len(length).map_err(failed("lengthen", &self.segment.path))?;
+        }
+        self.length = length;
         Ok(())
     }
 }
