@@ -27,3 +27,4 @@ mod signet;
 mod steady;
 mod support;
 mod transcripts;
+mod v2;

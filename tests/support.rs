@@ -22,6 +22,7 @@ pub mod plain;
 pub mod pool;
 pub mod postgres;
 pub mod shared;
+pub mod sv2;
 pub mod wire;
 
 /// A port of the loopback address that nothing listens on. Taken from below the range that the system hands out by

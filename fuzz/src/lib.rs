@@ -7,3 +7,4 @@ pub mod v1_session;
 pub mod v2_decode;
 pub mod v2_frame;
 pub mod v2_handshake;
+pub mod v2_session;

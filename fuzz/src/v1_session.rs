@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use bitcoin::hashes::Hash as _;
 use ledger::{Scheme, Terms};
 use pool::{
-    Closed, Config, Limits, VardiffConfig,
+    Acks, Closed, Config, Limits, VardiffConfig,
     board::{Board, Posting},
     session::{Now, Outcome, v1::Session},
     space::Space,
@@ -165,6 +165,7 @@ impl Life {
             vardiff,
             limits: Limits { workers: 4, line: 2048, line_before_authorize: 1024, ..Limits::default() },
             trusted: Vec::new(),
+            acks: Acks::default(),
             repeat: Duration::from_secs(1000),
         });
         let board = Board::new(terms, config.tag.clone());

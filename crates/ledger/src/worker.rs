@@ -67,6 +67,14 @@ impl Worker {
         Self { id, address: address.into(), name: name.into(), script: script.into() }
     }
 
+    /// The worker of the same address with another name, which loses its control characters.
+    pub fn named(&self, name: &str) -> Self {
+        let Self { address, script, .. } = self;
+        let name = cleaned(name);
+        let id = WorkerId::of(&format!("{address}.{name}"));
+        Self { id, address: address.clone(), name: name.into(), script: script.clone() }
+    }
+
     /// What stands for this worker in records.
     pub fn id(&self) -> WorkerId {
         self.id
@@ -177,6 +185,20 @@ mod tests {
         );
         check("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa.x", other("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"));
         check(&"x".repeat(192), Err(UserError::TooLong(192)));
+    }
+
+    #[test]
+    fn others_of_the_same_address() {
+        let worker = |user: &str| Worker::parse(user, Network::Signet).unwrap();
+        let check = |name: &str, same: &str| {
+            let named = worker(&format!("{BECH32}.proxy")).named(name);
+            assert_eq!(named, worker(&format!("{BECH32}.{same}")), "{name:?}");
+        };
+        check("rig1", "rig1");
+        check("a.b_c", "a.b_c");
+        check("", "");
+        check(" a\u{0}\u{1b}b ", "ab");
+        check(&"n".repeat(100), &"n".repeat(64));
     }
 
     #[test]

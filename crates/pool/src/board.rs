@@ -24,6 +24,12 @@ use crate::{
     memory::Memory,
     space::{EXTRANONCE1, EXTRANONCE2},
 };
+use frames::Frames;
+
+pub mod frames;
+
+/// Bytes of the whole extranonce, as nearly all have it: V1, standard channels, and extended ones that ask for no more.
+pub const EXTRANONCE: usize = EXTRANONCE1 + EXTRANONCE2;
 
 /// Makes postings out of templates. All sessions have it at hand.
 pub struct Board {
@@ -51,7 +57,8 @@ pub struct Posting {
     since: Instant,
     /// The work of those whom the pool pays, which most pools' miners all are: read without a lock.
     pooled: OnceLock<Arc<Work>>,
-    classes: Mutex<HashMap<Class, Arc<Work>>>,
+    /// By class and size of the whole extranonce.
+    classes: Mutex<HashMap<(Class, usize), Arc<Work>>>,
 }
 
 /// A job as one payout class has it.
@@ -64,6 +71,8 @@ pub struct Work {
     pub job: Job,
     /// The job as V1 says it.
     pub notify: Notify,
+    /// The job as V2 says it, once somebody asks.
+    frames: OnceLock<Option<Frames>>,
     /// What else a block needs.
     pub template: Arc<Template>,
     /// What the coinbase pays: script and satoshi.
@@ -137,6 +146,11 @@ impl Board {
         self.terms.class(one) == self.terms.class(other)
     }
 
+    /// The payout class that `worker` belongs to.
+    pub fn class(&self, worker: &Worker) -> Class {
+        self.terms.class(worker)
+    }
+
     fn post(self: &Arc<Self>, template: Arc<Template>, before: Option<&Posting>) -> Posting {
         let same = before.filter(|before| Arc::ptr_eq(&before.template, &template));
         let tip = match before {
@@ -170,19 +184,31 @@ impl Posting {
     /// # Errors
     /// When no valid coinbase can be made of the operator's tag and the class's outputs.
     pub fn work(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
-        let class = self.board.terms.class(worker);
-        if let (Class::Pool, Some(work)) = (&class, self.pooled.get()) {
+        self.work_of(worker, EXTRANONCE)
+    }
+
+    /// The same with room for `size` bytes of extranonce.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub fn work_of(&self, worker: &Worker, size: usize) -> Result<Arc<Work>, CoinbaseError> {
+        let class = self.board.class(worker);
+        let is_pooled = class == Class::Pool && size == EXTRANONCE;
+        if let (true, Some(work)) = (is_pooled, self.pooled.get()) {
             return Ok(work.clone());
         }
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(work) = classes.get(&class) {
+        let key = (class, size);
+        if let Some(work) = classes.get(&key) {
             return Ok(work.clone());
         }
-        let work = Arc::new(self.build(worker, self.id)?);
-        if class == Class::Pool {
+        // The first has the id of the posting.
+        let id = if size == EXTRANONCE { self.id } else { self.board.next_id() };
+        let work = Arc::new(self.build(worker, id, size)?);
+        if is_pooled {
             let _ = self.pooled.set(work.clone());
         }
-        classes.insert(class, work.clone());
+        classes.insert(key, work.clone());
         Ok(work)
     }
 
@@ -190,8 +216,8 @@ impl Posting {
     ///
     /// # Errors
     /// As [`Self::work`].
-    pub fn work_again(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
-        Ok(Arc::new(self.build(worker, self.board.next_id())?))
+    pub fn work_again(&self, worker: &Worker, size: usize) -> Result<Arc<Work>, CoinbaseError> {
+        Ok(Arc::new(self.build(worker, self.board.next_id(), size)?))
     }
 
     /// Difficulty of a block on this posting.
@@ -199,17 +225,31 @@ impl Posting {
         self.template.network_target.difficulty()
     }
 
-    fn build(&self, worker: &Worker, id: u32) -> Result<Work, CoinbaseError> {
+    fn build(&self, worker: &Worker, id: u32, size: usize) -> Result<Work, CoinbaseError> {
         let pays = self.board.terms.outputs(worker, self.template.coinbase_value);
         let outputs: Vec<Output> =
             pays.iter().map(|(script, sats)| Output { script: script.clone(), sats: *sats }).collect();
         let salt = [self.board.salt, id.to_be_bytes()].concat();
-        let size = EXTRANONCE1 + EXTRANONCE2;
         let coinbase = template::coinbase(&self.template, &self.board.tag, &salt, &outputs, size)?;
         let mut job = self.template.job(coinbase);
         job.time = job.time.saturating_add(u32::try_from(self.since.elapsed().as_secs()).unwrap_or(0));
         let notify = Notify::new(&job);
-        Ok(Work { id, tip: self.tip, job, notify, template: self.template.clone(), outputs: pays })
+        Ok(Work {
+            id,
+            tip: self.tip,
+            job,
+            notify,
+            frames: OnceLock::new(),
+            template: self.template.clone(),
+            outputs: pays,
+        })
+    }
+}
+
+impl Work {
+    /// The job as V2 says it: encoded once, whoever asks first. `None` if V2 cannot say it.
+    pub fn frames(&self) -> Option<&Frames> {
+        self.frames.get_or_init(|| Frames::new(self)).as_ref()
     }
 }
 

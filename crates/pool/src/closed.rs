@@ -11,7 +11,7 @@ pub enum Closed {
     Left,
     /// The connection broke.
     Broken,
-    /// What it speaks is not Stratum V1.
+    /// What it speaks is not the Stratum of this port.
     NotStratum,
     /// It does not speak TLS, or none that we do, where it must.
     NotTls,
@@ -19,6 +19,16 @@ pub enum Closed {
     NoProxyHeader,
     /// A line was longer than is allowed.
     LineTooLong,
+    /// There was no handshake in time (V2).
+    NoHandshake,
+    /// What arrived was not encrypted by the peer, or not in this order (V2).
+    Forged,
+    /// A message was longer than is allowed (V2).
+    FrameTooLong,
+    /// A message could not be read, or had no place in the conversation (V2).
+    BadFrame,
+    /// What it wants to speak is not offered (V2).
+    NotOffered,
     /// Too much of what it handed in was bad.
     BadSubmits,
     /// No worker was authorized in time.
@@ -47,13 +57,18 @@ pub enum Closed {
 
 impl Closed {
     /// Every reason, in the order of the type.
-    pub const ALL: [Closed; 18] = [
+    pub const ALL: [Closed; 23] = [
         Closed::Left,
         Closed::Broken,
         Closed::NotStratum,
         Closed::NotTls,
         Closed::NoProxyHeader,
         Closed::LineTooLong,
+        Closed::NoHandshake,
+        Closed::Forged,
+        Closed::FrameTooLong,
+        Closed::BadFrame,
+        Closed::NotOffered,
         Closed::BadSubmits,
         Closed::NotAuthorized,
         Closed::Idle,
@@ -75,6 +90,9 @@ impl Closed {
             Closed::NotStratum
                 | Closed::NotTls
                 | Closed::LineTooLong
+                | Closed::Forged
+                | Closed::FrameTooLong
+                | Closed::BadFrame
                 | Closed::BadSubmits
                 | Closed::NotReading
         )
@@ -97,10 +115,15 @@ impl fmt::Display for Closed {
         f.write_str(match self {
             Closed::Left => "the miner left",
             Closed::Broken => "the connection broke",
-            Closed::NotStratum => "this is not Stratum V1",
+            Closed::NotStratum => "this is not Stratum, or not of this version",
             Closed::NotTls => "this is not TLS 1.2 or 1.3",
             Closed::NoProxyHeader => "no PROXY header from a proxy",
             Closed::LineTooLong => "a line was too long",
+            Closed::NoHandshake => "there was no handshake in time",
+            Closed::Forged => "what arrived was not encrypted by the peer",
+            Closed::FrameTooLong => "a message was too long",
+            Closed::BadFrame => "a message could not be read, or had no place here",
+            Closed::NotOffered => "what it wants is not offered",
             Closed::BadSubmits => "too many bad submissions",
             Closed::NotAuthorized => "no worker was authorized in time",
             Closed::Idle => "silent for too long",

@@ -22,6 +22,8 @@ pub struct Config {
     pub limits: Limits,
     /// Networks that are neither counted by address nor banned: the operator's own proxies and farms.
     pub trusted: Vec<IpNet>,
+    /// How shares are acknowledged in V2.
+    pub acks: Acks,
     /// A job is sent at least about this often, though nothing changed: miners take a longer silence for a dead pool (C-38).
     pub repeat: Duration,
 }
@@ -39,6 +41,22 @@ pub struct VardiffConfig {
     pub max: Difficulty,
 }
 
+/// How many accepted shares one message acknowledges, in V2: as many as came, once there are so many, or the first has
+/// waited for so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acks {
+    /// So many; at least 1.
+    pub shares: u32,
+    /// So long; it is looked after every two seconds.
+    pub after: Duration,
+}
+
+impl Default for Acks {
+    fn default() -> Self {
+        Self { shares: 10, after: Duration::from_secs(1) }
+    }
+}
+
 /// What peers may use up. The defaults suit a pool of up to 18,000 connections that nobody else protects.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -48,21 +66,27 @@ pub struct Limits {
     pub per_address: usize,
     /// Connections from one network (/24, /48).
     pub per_network: usize,
-    /// Bytes in a line before a worker is authorized (C-03).
+    /// Bytes in a line before a worker is authorized (C-03); in V2, in a message before the connection is set up.
     pub line_before_authorize: usize,
-    /// Bytes in a line afterwards.
+    /// Bytes in a line or message afterwards.
     pub line: usize,
-    /// Workers on one connection.
+    /// Workers on one connection; in V2, those that are named only beside its shares (extension 0x0002).
     pub workers: usize,
-    /// Submissions a second on one connection, and as many at once; beyond, it is read more slowly (F-31).
+    /// Channels on one connection (V2).
+    pub channels: usize,
+    /// Submissions a second on one connection, and as many at once; beyond, it is read more slowly (F-31). As many more for
+    /// each thousand channels that it has (V2).
     pub submits_per_second: u32,
-    /// Points for bad submissions, halving each minute, at which a connection is closed.
+    /// Points for bad submissions, halving each minute, at which a connection is closed. As many more for each thousand
+    /// channels that it has (V2).
     pub points: u32,
     /// Connections closed for what they did, halving each ban time, at which their address is banned.
     pub offences: u32,
     /// How long an address stays banned.
     pub ban: Duration,
-    /// How long a connection may take to authorize a worker.
+    /// How long a connection may take for the handshake of V2.
+    pub handshake: Duration,
+    /// How long a connection may take to authorize a worker; in V2, to open a channel.
     pub authorize: Duration,
     /// How long a write may be blocked by a peer that does not read.
     pub write: Duration,
@@ -83,10 +107,12 @@ impl Default for Limits {
             line_before_authorize: 4 * 1024,
             line: 16 * 1024,
             workers: 1_024,
+            channels: 10_000,
             submits_per_second: 1_000,
             points: 100,
             offences: 10,
             ban: Duration::from_secs(10 * 60),
+            handshake: Duration::from_secs(10),
             authorize: Duration::from_secs(60),
             write: Duration::from_secs(10),
             idle: Duration::from_secs(30 * 60),

@@ -1,4 +1,4 @@
-//! One socket: bytes in, lines to the session; bytes out, and what the peer has not read of them yet.
+//! One socket: bytes in, lines or frames to the session; bytes out, and what the peer has not read of them yet.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 use share::{Difficulty, Reason};
-use stratum::v1::Lines;
+use stratum::{noise, v1::Lines};
 
 use crate::{
     Limits,
@@ -16,7 +16,7 @@ use crate::{
     fading::Fading,
     gate::{Gate, Pass},
     roster::Tally,
-    session::{Now, Outcome, v1::Session},
+    session::{Now, Outcome, Session},
     wire::{Carried, Door, Wire},
 };
 
@@ -33,8 +33,8 @@ pub(crate) struct Connection {
     door: Rc<Door>,
     pub pass: Pass,
     pub session: Session,
-    /// By the session's index of workers.
-    pub tallies: Vec<Rc<Tally>>,
+    /// By the session's index of workers; `None` where one has left.
+    pub tallies: Vec<Option<Rc<Tally>>>,
     lines: Lines,
     /// What it did wrong lately.
     points: Fading,
@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// Reads once, into `scratch`, and has the session answer what lines there are. An end of the connection is put into
+    /// Reads once, into `scratch`, and has the session answer what lines or frames there are. An end of the connection is put into
     /// `out`.
     pub fn read(
         &mut self,
@@ -125,7 +125,7 @@ impl Connection {
                 return Heard::All;
             }
         };
-        let bytes = scratch.get(..length).unwrap_or_default();
+        let bytes = scratch.get_mut(..length).unwrap_or_default();
         let Self { wire, door, pass, .. } = self;
         // Whom a proxy speaks for is let in, counted and banned for himself.
         let mut came_from = |address| {
@@ -136,6 +136,7 @@ impl Connection {
             Ok(Carried::Nothing) => {}
             Ok(Carried::Plain(bytes)) => self.hear(bytes, limits, (now, now_ms), out),
             Ok(Carried::Secret(bytes)) => self.hear(&bytes, limits, (now, now_ms), out),
+            Ok(Carried::Sealed(bytes)) => self.hear_frames(bytes, limits, (now, now_ms), out),
             Err(why) => out.close = Some(why),
         }
         if length == scratch.len() { Heard::Some } else { Heard::All }
@@ -150,6 +151,7 @@ impl Connection {
     ) {
         // TLS, HTTP, PROXY and the like: waiting for the end of their first line would be in vain (C-04).
         let first = arrived.iter().find(|byte| !byte.is_ascii_whitespace());
+        let Session::V1(session) = &mut self.session else { return };
         if self.lines.is_between() && first.is_some_and(|&byte| byte != b'{') {
             out.close = Some(Closed::NotStratum);
             return;
@@ -159,37 +161,63 @@ impl Connection {
                 Ok(Some(line)) => {
                     // A part of a line is no sign of life: it could go on for ever, a byte at a time (F-42).
                     self.heard_ms = now_ms;
-                    self.session.line(line, now, out);
+                    session.line(line, now, out);
                 }
                 Ok(None) => break,
                 Err(_) => out.close = Some(Closed::LineTooLong),
             }
-            if self.session.is_authorized() {
+            if session.is_authorized() {
                 self.lines.set_limit(limits.line);
             }
         }
     }
 
-    /// Whether the next read may take the time of a TLS handshake.
-    pub fn is_handshaking(&self) -> bool {
-        self.wire.is_handshaking() || (self.door.is_tls_only && !self.session.is_authorized())
+    fn hear_frames(
+        &mut self,
+        mut arrived: &mut [u8],
+        limits: &Limits,
+        (now, now_ms): (Now<'_>, u64),
+        out: &mut Outcome,
+    ) {
+        let (Session::V2(session), Some(receiver)) = (&mut self.session, self.wire.receiver()) else {
+            return;
+        };
+        while out.close.is_none() {
+            let limit = if session.is_set_up() { limits.line } else { limits.line_before_authorize };
+            match receiver.next(&mut arrived, limit) {
+                Ok(Some(frame)) => {
+                    self.heard_ms = now_ms;
+                    session.frame(frame, now, out);
+                }
+                Ok(None) => break,
+                Err(noise::Error::Oversized(_)) => out.close = Some(Closed::FrameTooLong),
+                Err(_) => out.close = Some(Closed::Forged),
+            }
+        }
     }
 
-    /// Whether there is something to write though nothing was said: TLS answers for itself.
+    /// Whether the next read may take the time of a handshake.
+    pub fn is_handshaking(&self) -> bool {
+        let is_first = self.door.noise.is_some() && !self.wire.is_open();
+        let is_secret = self.door.is_tls_only && !self.session.is_authorized();
+        self.wire.is_handshaking() || is_first || is_secret
+    }
+
+    /// Whether there is something to write though nothing was said: encryption answers for itself.
     pub fn wants_write(&self) -> bool {
         self.wire.wants_write()
     }
 
-    /// Writes `bytes`, or keeps what the peer does not take now.
+    /// Writes `bytes`, or keeps what the peer does not take now. `room` is for what encryption makes of them.
     pub fn write(
         &mut self,
         bytes: &[u8],
+        room: &mut Vec<u8>,
         registry: &Registry,
         token: Token,
         now_ms: u64,
     ) -> Result<(), Closed> {
-        let wrapped = self.wire.wrap(bytes);
-        let bytes = wrapped.as_deref().unwrap_or(bytes);
+        let bytes = self.wire.wrap(bytes, room)?;
         if let Some(backlog) = &mut self.backlog {
             backlog.bytes.extend_from_slice(bytes);
             return Ok(());
@@ -237,6 +265,11 @@ impl Connection {
         };
         if self.backlog.as_ref().is_some_and(|backlog| is_over(backlog.since_ms, limits.write)) {
             Some(Closed::NotReading)
+        } else if self.door.noise.is_some()
+            && !self.wire.is_open()
+            && is_over(self.opened_ms, limits.handshake)
+        {
+            Some(Closed::NoHandshake)
         } else if !self.session.is_authorized() && is_over(self.opened_ms, limits.authorize) {
             Some(Closed::NotAuthorized)
         } else {
@@ -246,7 +279,7 @@ impl Connection {
 
     /// Counts what was handed in against the budget.
     pub fn spend(&mut self, submits: usize, now_ms: u64) {
-        self.budget.spend(submits, now_ms);
+        self.budget.spend(submits as f64 / self.session.breadth(), now_ms);
     }
 
     /// Until when to read no more, if more was handed in than is allowed.
@@ -254,12 +287,17 @@ impl Connection {
         self.budget.paused_until()
     }
 
+    /// The figures of the worker of this index.
+    pub fn tally(&self, index: usize) -> Option<&Rc<Tally>> {
+        self.tallies.get(index)?.as_ref()
+    }
+
     /// Has the figures of its workers show the difficulty in force.
     pub fn show_difficulty(&mut self) {
         let difficulty = self.session.difficulty();
         if difficulty != self.shown && !self.tallies.is_empty() {
             let value = difficulty.map_or(0.0, Difficulty::get);
-            self.tallies.iter().for_each(|tally| tally.difficulty.set(value));
+            self.tallies.iter().flatten().for_each(|tally| tally.difficulty.set(value));
             self.shown = difficulty;
         }
     }
@@ -320,10 +358,10 @@ impl Budget {
         Self { per_second, left: per_second, at_ms: now_ms }
     }
 
-    fn spend(&mut self, submits: usize, now_ms: u64) {
+    fn spend(&mut self, submits: f64, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(mem::replace(&mut self.at_ms, now_ms));
         let refill = elapsed_ms as f64 / 1000.0 * self.per_second;
-        self.left = (self.left + refill).min(self.per_second) - submits as f64;
+        self.left = (self.left + refill).min(self.per_second) - submits;
     }
 
     fn paused_until(&self) -> Option<u64> {
@@ -338,13 +376,13 @@ mod tests {
     #[test]
     fn f31_a_budget_slows_down_but_never_stops() {
         let mut budget = Budget::new(100, 7_000);
-        budget.spend(100, 7_000);
+        budget.spend(100.0, 7_000);
         assert_eq!(budget.paused_until(), None, "a second's worth at once");
-        budget.spend(50, 7_000);
+        budget.spend(50.0, 7_000);
         assert_eq!(budget.paused_until(), Some(7_500));
-        budget.spend(0, 7_500);
+        budget.spend(0.0, 7_500);
         assert_eq!(budget.paused_until(), None);
-        budget.spend(101, 3_607_500);
+        budget.spend(101.0, 3_607_500);
         assert!(budget.paused_until().is_some(), "what was not used is not saved up");
     }
 }

@@ -7,6 +7,8 @@ pub enum Limited {
     SubmitsPerSecond,
     /// A connection asked for more workers than it may have.
     Workers,
+    /// A connection asked for more channels than it may have, or than there was room for (V2).
+    Channels,
     /// A user name was refused: nobody could be paid by it.
     User,
     /// A job was held back: the connection had asked for many.
@@ -17,6 +19,12 @@ pub enum Limited {
 
 impl Limited {
     /// Every one, in the order of the type.
-    pub const ALL: [Limited; 5] =
-        [Limited::SubmitsPerSecond, Limited::Workers, Limited::User, Limited::Jobs, Limited::Ban];
+    pub const ALL: [Limited; 6] = [
+        Limited::SubmitsPerSecond,
+        Limited::Workers,
+        Limited::Channels,
+        Limited::User,
+        Limited::Jobs,
+        Limited::Ban,
+    ];
 }

@@ -73,7 +73,7 @@ pub struct WorkerState {
     pub name: Arc<str>,
     /// What the miner calls itself, as it last did.
     pub agent: Arc<str>,
-    /// The protocol it speaks.
+    /// The protocol it speaks, as it last did: `V1` or `V2`.
     pub protocol: &'static str,
     /// Open connections.
     pub connections: usize,
@@ -201,7 +201,7 @@ impl WorkerState {
         self.best = self.best.max(other.best);
         if other.last_share_ms > self.last_share_ms {
             (self.last_share_ms, self.difficulty) = (other.last_share_ms, other.difficulty);
-            self.agent = other.agent.clone();
+            (self.agent, self.protocol) = (other.agent.clone(), other.protocol);
         }
     }
 }
@@ -209,8 +209,9 @@ impl WorkerState {
 /// A shard's figures of one worker.
 pub(crate) struct Tally {
     pub worker: Arc<Worker>,
-    pub agent: RefCell<Arc<str>>,
-    pub connections: Cell<usize>,
+    agent: RefCell<Arc<str>>,
+    protocol: Cell<&'static str>,
+    connections: Cell<usize>,
     pub difficulty: Cell<f64>,
     pub unsaved_rejects: Cell<u64>,
     seen_ms: Cell<u64>,
@@ -253,6 +254,7 @@ impl Tally {
         Self {
             worker,
             agent: RefCell::new(Arc::from("")),
+            protocol: Cell::new(""),
             connections: Cell::new(0),
             difficulty: Cell::new(0.0),
             unsaved_rejects: Cell::new(0),
@@ -261,6 +263,18 @@ impl Tally {
             best: Cell::new(0.0),
             meter: RefCell::new(Meter::new(now_ms)),
         }
+    }
+
+    /// It is on another connection now, whose client calls itself `agent`.
+    pub fn come(&self, agent: &Arc<str>, protocol: &'static str) {
+        self.connections.set(self.connections.get() + 1);
+        *self.agent.borrow_mut() = agent.clone();
+        self.protocol.set(protocol);
+    }
+
+    /// It is on one connection less.
+    pub fn go(&self) {
+        self.connections.set(self.connections.get().saturating_sub(1));
     }
 
     /// Counts an accepted share.
@@ -277,7 +291,7 @@ impl Tally {
             address,
             name,
             agent: self.agent.borrow().clone(),
-            protocol: "V1",
+            protocol: self.protocol.get(),
             connections: self.connections.get(),
             hashrate: self.meter.borrow_mut().rate(now_ms),
             difficulty: self.difficulty.get(),

@@ -1,17 +1,107 @@
-//! One miner's conversation as a pure state machine: lines and events in, an [`Outcome`] out.
+//! One miner's conversation as a pure state machine: lines or frames and events in, an [`Outcome`] out.
 //!
-//! A protocol has its own session ([`v1`]); what mining itself takes (jobs given, difficulty, judgement of a
-//! submission) is the [`channel`], the same for all.
+//! A protocol has its own session ([`v1`], [`v2`]); both take their work from the same board, set difficulty by the same
+//! rules, and come to an [`Outcome`] of the same kind.
 
 pub mod channel;
+mod pace;
+mod seen;
 pub mod v1;
+pub mod v2;
+
+pub use seen::Earned;
 
 use std::sync::Arc;
 
 use ledger::{Found, ShareRecord, Worker};
-use share::Reason;
+use share::{Difficulty, Reason};
 
 use crate::{board::Posting, closed::Closed, limited::Limited};
+
+/// So many channels have the limits of one connection beside those of their own.
+const MINERS: f64 = 1_000.0;
+
+/// The conversation of a connection, in the protocol that its door is for.
+pub enum Session {
+    /// Of lines.
+    V1(v1::Session),
+    /// Of frames.
+    V2(v2::Session),
+}
+
+impl Session {
+    /// What it is called.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "V1",
+            Self::V2(_) => "V2",
+        }
+    }
+
+    /// What the miner calls itself.
+    pub fn agent(&self) -> &Arc<str> {
+        match self {
+            Self::V1(session) => session.agent(),
+            Self::V2(session) => session.agent(),
+        }
+    }
+
+    /// How many times the limits of one miner are allowed: a proxy speaks for many.
+    pub fn breadth(&self) -> f64 {
+        match self {
+            Self::V1(_) => 1.0,
+            Self::V2(session) => 1.0 + session.channels() as f64 / MINERS,
+        }
+    }
+
+    /// The difficulty in force for all of its workers. In V2 each channel has its own: see [`Outcome::shown`].
+    pub fn difficulty(&self) -> Option<Difficulty> {
+        match self {
+            Self::V1(session) => session.difficulty(),
+            Self::V2(_) => None,
+        }
+    }
+
+    /// Whether a worker was authorized, or a channel opened.
+    pub fn is_authorized(&self) -> bool {
+        match self {
+            Self::V1(session) => session.is_authorized(),
+            Self::V2(session) => session.is_authorized(),
+        }
+    }
+
+    /// Whether this session is given work, and does not have that of this posting.
+    pub fn lacks(&self, posting: u32) -> bool {
+        match self {
+            Self::V1(session) => session.lacks(posting),
+            Self::V2(session) => session.lacks(posting),
+        }
+    }
+
+    /// There is new work, or none any more.
+    pub fn posted(&mut self, now: Now<'_>, out: &mut Outcome) {
+        match self {
+            Self::V1(session) => session.posted(now, out),
+            Self::V2(session) => session.posted(now, out),
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now<'_>, out: &mut Outcome) {
+        match self {
+            Self::V1(session) => session.tick(now, out),
+            Self::V2(session) => session.tick(now, out),
+        }
+    }
+
+    /// The session ended.
+    pub fn end(self, now_ms: u64) {
+        match self {
+            Self::V1(session) => session.end(now_ms),
+            Self::V2(session) => session.end(now_ms),
+        }
+    }
+}
 
 /// What a session knows of the world at the time of an event.
 #[derive(Clone, Copy)]
@@ -29,8 +119,12 @@ pub struct Now<'a> {
 pub struct Outcome {
     /// Blocks: for the spool first, then for every node.
     pub solved: Vec<Solution>,
-    /// Workers that were authorized, in the order of their index in the session.
-    pub authorized: Vec<Arc<Worker>>,
+    /// Workers that were authorized, with their index in the session.
+    pub authorized: Vec<(usize, Arc<Worker>)>,
+    /// Indexes of workers that are there no longer: others may have them from now on.
+    pub left: Vec<usize>,
+    /// What difficulty a worker has now, by its index: for people to see.
+    pub shown: Vec<(usize, Difficulty)>,
     /// Shares to store before `reply` is written.
     pub credits: Vec<Credit>,
     /// Refused submissions: whose, where that is known, and why.

@@ -30,7 +30,7 @@ use crate::{
     connection::{Connection, Heard},
     gate::Gate,
     roster::{Closings, View},
-    session::{Now, Outcome, v1::Session},
+    session::{Now, Outcome, Session, v1, v2},
     space::Space,
     start::DEAL_OUT,
     sweep::Sweep,
@@ -47,7 +47,9 @@ const EVENTS: usize = 128;
 const ACCEPTED: usize = 32;
 /// Bytes that are read of a connection in one turn.
 const READ: usize = 16 * 1024;
-/// TLS handshakes in one turn: each may take most of a millisecond, and after a restart everybody comes at once (F-43).
+/// So much room is kept for what encryption makes of replies, in bytes.
+const SEALED: usize = 256 * 1024;
+/// Handshakes (of TLS and V2) in one turn: each may take most of a millisecond, and after a restart everybody comes at once (F-43).
 const HANDSHAKES: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
@@ -92,9 +94,11 @@ pub(crate) struct Shard {
     /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
     /// shard's clock.
     paused: Vec<(u64, Token)>,
-    /// TLS handshakes that this turn still has time for.
+    /// Handshakes that this turn still has time for.
     handshakes: usize,
     scratch: Vec<u8>,
+    /// For what encryption makes of replies.
+    sealed: Vec<u8>,
     begun: Instant,
     now: Moment,
     second: u64,
@@ -146,6 +150,7 @@ impl Shard {
             paused: Vec::new(),
             handshakes: HANDSHAKES,
             scratch: vec![0; READ],
+            sealed: Vec::new(),
             begun,
             now,
             second: 0,
@@ -247,7 +252,11 @@ impl Shard {
             return;
         }
         let House { config, space, board, .. } = &self.house;
-        let session = Session::new(config.clone(), space.clone(), board.clone());
+        let (its_config, its_space, its_board) = (config.clone(), space.clone(), board.clone());
+        let session = match door.noise {
+            Some(_) => Session::V2(v2::Session::new(its_config, its_space, its_board)),
+            None => Session::V1(v1::Session::new(its_config, its_space, its_board)),
+        };
         place.insert(Connection::new(stream, door, pass, session, &config.limits, self.now.ms));
         self.places = self.places.max(index + 1);
     }
@@ -323,13 +332,14 @@ impl Shard {
             let token = Token(due.connection);
             let written = match bytes.is_empty() && !connection.wants_write() {
                 true => Ok(()),
-                false => connection.write(bytes, self.poll.registry(), token, self.now.ms),
+                false => connection.write(bytes, &mut self.sealed, self.poll.registry(), token, self.now.ms),
             };
             if let Some(why) = due.close.or(written.err()) {
                 self.close(due.connection, why);
             }
         }
         self.turn.end(list);
+        self.sealed.shrink_to(SEALED);
     }
 
     fn write_on(&mut self, index: usize) {
@@ -390,9 +400,7 @@ impl Shard {
         let Some(mut connection) = self.connections.try_remove(index) else { return };
         let address = connection.pass.address();
         tracing::debug!(%address, %why, agent = %connection.session.agent(), "closed");
-        for tally in &connection.tallies {
-            tally.connections.set(tally.connections.get().saturating_sub(1));
-        }
+        connection.tallies.iter().flatten().for_each(|tally| tally.go());
         connection.session.end(self.now.unix_ms);
         if connection.is_paused {
             self.paused.retain(|(_, paused)| *paused != Token(index));

@@ -94,6 +94,19 @@ impl Space {
         Some(Taken::Fresh(Seat { extranonce1, session_id }))
     }
 
+    /// A place for a channel that nobody comes back to. `None` when all that this shard has are taken.
+    ///
+    /// Give it back by [`Self::give_back`]: it comes to somebody else only after all others that are free, so that what was
+    /// mined at it is long stale.
+    pub fn seat(&self) -> Option<[u8; EXTRANONCE1]> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh(self.shard)
+    }
+
+    /// A place is free again.
+    pub fn give_back(&self, seat: &[u8; EXTRANONCE1]) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).used.remove(seat);
+    }
+
     /// The session ended; its miner may come back.
     pub fn leave(&self, channel: Channel, now_ms: u64) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,7 +17,7 @@ use template::{Submitter, Template};
 use tokio::sync::watch;
 
 use crate::{
-    Config, Listener, Roster, Snapshot,
+    Config, Listener, Noise, Roster, Snapshot,
     board::{Board, Posting},
     clock::{millis, unix_ms},
     gate::Gate,
@@ -62,7 +62,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Serves Stratum V1 on `listeners`, which are for as many shards as `config` says. Must be called within a tokio
+    /// Serves Stratum on `listeners`, V2 on those whose door encrypts it; they are for as many shards as `config` says. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
@@ -91,6 +91,8 @@ impl Pool {
         };
         let certificates: Vec<Tls> =
             listeners.iter().filter_map(|listener| listener.door().tls.clone()).collect();
+        let noises: Vec<Noise> =
+            listeners.iter().filter_map(|listener| listener.door().noise.clone()).collect();
         let mut sockets: Vec<Vec<(TcpListener, Door)>> = (0..count).map(|_| Vec::new()).collect();
         for (index, socket) in listeners.into_iter().flat_map(|listener| listener.into_sockets().enumerate())
         {
@@ -124,7 +126,7 @@ impl Pool {
         let confirmed = templates.clone();
         tokio::spawn(board.run(templates, config.repeat.mul_f64(REPOST), config.limits.no_work, posting));
         tokio::spawn(ring(postings.clone(), wakers.clone()));
-        tokio::spawn(renew(certificates, wakers.clone()));
+        tokio::spawn(renew(certificates, noises, wakers.clone()));
         let (figures, roster) = Roster::channel();
         tokio::spawn(gather(views, house.closed, postings, confirmed, figures, wakers));
         Ok(Self { roster, ..pool })
@@ -189,11 +191,15 @@ async fn ring(mut postings: watch::Receiver<Option<Arc<Posting>>>, wakers: Waker
     }
 }
 
-/// Reads certificates again when they change: they are renewed by others, every few weeks (F-46).
-async fn renew(certificates: Vec<Tls>, wakers: Wakers) {
+/// Reads certificates of TLS again when they change: they are renewed by others, every few weeks (F-46). Signs those of V2
+/// again before they end.
+async fn renew(certificates: Vec<Tls>, noises: Vec<Noise>, wakers: Wakers) {
     let mut looks = tokio::time::interval(RENEW);
     while !wakers.is_stopped() {
         looks.tick().await;
+        if noises.iter().filter(|noise| noise.renew()).count() > 0 {
+            tracing::debug!("the certificate of V2 was signed again");
+        }
         for tls in &certificates {
             match tls.reload() {
                 Ok(true) => tracing::info!(?tls, "the certificate was read again"),

@@ -71,11 +71,18 @@ impl Turn {
         limits: &Limits,
         now: Moment,
     ) {
-        for worker in self.out.authorized.drain(..) {
+        for (index, worker) in self.out.authorized.drain(..) {
             let tally = self.tallies.of(&worker, now.unix_ms);
-            tally.connections.set(tally.connections.get() + 1);
-            *tally.agent.borrow_mut() = connection.session.agent().clone();
-            connection.tallies.push(tally);
+            tally.come(connection.session.agent(), connection.session.protocol());
+            if connection.tallies.len() <= index {
+                connection.tallies.resize_with(index + 1, || None);
+            }
+            connection.tallies[index] = Some(tally);
+        }
+        for (index, difficulty) in self.out.shown.drain(..) {
+            if let Some(tally) = connection.tally(index) {
+                tally.difficulty.set(difficulty.get());
+            }
         }
         let has_shares = !self.out.credits.is_empty();
         if has_shares || !self.out.refused.is_empty() {
@@ -83,6 +90,12 @@ impl Turn {
         }
         if !self.out.solved.is_empty() {
             self.solved(connection);
+        }
+        // What they handed in before they left was theirs.
+        for index in self.out.left.drain(..) {
+            if let Some(tally) = connection.tallies.get_mut(index).and_then(Option::take) {
+                tally.go();
+            }
         }
         connection.show_difficulty();
         let (bytes, close) = (place..self.out.reply.len(), self.out.close.take());
@@ -93,8 +106,9 @@ impl Turn {
 
     fn judged(&mut self, connection: &mut Connection, limits: &Limits, now: Moment) {
         let (credits, refused) = (&mut self.out.credits, &mut self.out.refused);
+        let breadth = connection.session.breadth();
         connection.spend(refused.len() + credits.len(), now.ms);
-        if connection.weigh(refused, credits.len(), now.ms) > f64::from(limits.points) {
+        if connection.weigh(refused, credits.len(), now.ms) > f64::from(limits.points) * breadth {
             self.out.close.get_or_insert(Closed::BadSubmits);
         }
         if !credits.is_empty() {
@@ -103,12 +117,12 @@ impl Turn {
         for (worker, reason) in refused.drain(..) {
             let index = Reason::ALL.iter().position(|one| *one == reason).unwrap_or(0);
             self.rejects[index] += 1;
-            if let Some(tally) = worker.and_then(|index| connection.tallies.get(index)) {
+            if let Some(tally) = worker.and_then(|index| connection.tally(index)) {
                 tally.unsaved_rejects.set(tally.unsaved_rejects.get() + 1);
             }
         }
         for credit in credits.drain(..) {
-            if let Some(tally) = connection.tallies.get(credit.worker) {
+            if let Some(tally) = connection.tally(credit.worker) {
                 self.spool.worker(&tally.worker);
                 tally.share(credit.record.work, credit.hash_difficulty, credit.record.time_ms);
             }
@@ -123,7 +137,9 @@ impl Turn {
         let mut kept = Vec::new();
         for solution in self.out.solved.drain(..) {
             let found = solution.found;
-            if let Some(tally) = connection.tallies.iter().find(|tally| tally.worker.id() == found.worker) {
+            if let Some(tally) =
+                connection.tallies.iter().flatten().find(|tally| tally.worker.id() == found.worker)
+            {
                 self.spool.worker(&tally.worker);
             }
             let record = self.spool.found(&found);

@@ -67,6 +67,11 @@ impl Vardiff {
         }
     }
 
+    /// The same for one that reads a number of any size.
+    pub fn wide(self) -> Self {
+        Self { is_wide: true, ..self }
+    }
+
     /// The miner turned out to need this. Returns whether the difficulty changed.
     pub fn fit(&mut self, needs: &'static Needs, now_ms: u64) -> bool {
         self.needs = needs;

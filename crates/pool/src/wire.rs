@@ -1,4 +1,5 @@
-//! What stands between the bytes of a socket and the lines of a session: a PROXY header, TLS, or nothing.
+//! What stands between the bytes of a socket and the lines or frames of a session: a PROXY header, then TLS, or the
+//! encryption of V2, or nothing.
 //!
 //! Knows no socket: bytes as they arrive go in, what they carry comes out, and so on the way back.
 
@@ -10,8 +11,9 @@ use std::{
 use ipnet::IpNet;
 use ppp::{HeaderResult, v1, v2};
 use rustls::ServerConnection;
+use stratum::noise::{Arriving, ELLSWIFT_SIZE, Receiver, Transport};
 
-use crate::{closed::Closed, tls::Tls};
+use crate::{closed::Closed, noise::Noise, tls::Tls};
 
 /// The longest PROXY header that is waited for, in bytes.
 const HEADER: usize = 1024;
@@ -27,6 +29,8 @@ pub struct Door {
     pub is_tls_only: bool,
     /// Whose connections begin with a PROXY header, of version 1 or 2, that says who really connects. Nobody else's may.
     pub proxies: Vec<IpNet>,
+    /// For those who speak V2, which everybody must then.
+    pub noise: Option<Noise>,
 }
 
 /// The state of one connection.
@@ -39,6 +43,17 @@ pub(crate) enum Wire {
     Plain,
     /// Lines in TLS.
     Tls(Box<ServerConnection>),
+    /// The beginning of a handshake of V2 has come in part.
+    Greeted(Arriving<ELLSWIFT_SIZE>),
+    /// Encrypted frames.
+    Sealed(Sealed),
+}
+
+/// A connection of V2 after the handshake.
+pub(crate) struct Sealed {
+    transport: Transport,
+    /// What ends the handshake, until it is sent.
+    response: Vec<u8>,
 }
 
 /// What bytes carried.
@@ -49,6 +64,8 @@ pub(crate) enum Carried<'a> {
     Plain(&'a [u8]),
     /// This, out of TLS.
     Secret(Vec<u8>),
+    /// Frames, for [`Wire::receiver`].
+    Sealed(&'a mut [u8]),
 }
 
 impl Door {
@@ -71,7 +88,7 @@ impl Wire {
     /// If this is no connection for this door.
     pub fn take<'a>(
         &mut self,
-        mut bytes: &'a [u8],
+        mut bytes: &'a mut [u8],
         door: &Door,
         came_from: &mut dyn FnMut(IpAddr) -> Result<(), Closed>,
     ) -> Result<Carried<'a>, Closed> {
@@ -80,7 +97,7 @@ impl Wire {
             begun.extend_from_slice(bytes.get(..bytes.len().min(HEADER)).unwrap_or_default());
             let Some((length, address)) = header(begun)? else { return Ok(Carried::Nothing) };
             address.map_or(Ok(()), came_from)?;
-            bytes = bytes.get(length.saturating_sub(before)..).unwrap_or_default();
+            bytes = bytes.get_mut(length.saturating_sub(before)..).unwrap_or_default();
             *self = Wire::New;
         }
         let Some(&first) = bytes.first() else { return Ok(Carried::Nothing) };
@@ -90,39 +107,93 @@ impl Wire {
                     Wire::Tls(Box::new(tls.connection().map_err(|_| Closed::NotTls)?))
                 }
                 _ if door.is_tls_only => return Err(Closed::NotTls),
+                _ if door.noise.is_some() && is_text_or_tls(bytes) => return Err(Closed::NotStratum),
+                _ if door.noise.is_some() => Wire::Greeted(Arriving::default()),
                 _ => Wire::Plain,
             };
         }
+        if let Wire::Greeted(arriving) = self {
+            let Some((first, noise)) = arriving.take(&mut bytes).zip(door.noise.as_ref()) else {
+                return Ok(Carried::Nothing);
+            };
+            let mut response = Vec::new();
+            let transport = noise.respond(first, &mut response).map_err(|_| Closed::Broken)?;
+            *self = Wire::Sealed(Sealed { transport, response });
+        }
         match self {
             Wire::Tls(tls) => opened(tls, bytes).map(Carried::Secret),
+            Wire::Sealed(_) => Ok(Carried::Sealed(bytes)),
             _ => Ok(Carried::Plain(bytes)),
         }
     }
 
-    /// Turns `bytes` for the peer into what goes over the socket, behind what TLS has to say itself. `None`: they go as
-    /// they are.
-    pub fn wrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let Wire::Tls(tls) = self else { return None };
-        let mut wrapped = Vec::new();
-        // Into memory: neither can fail.
-        let _ = tls.writer().write_all(bytes);
-        while tls.wants_write() {
-            if tls.write_tls(&mut wrapped).is_err() {
-                break;
+    /// Turns `bytes` for the peer into what goes over the socket, behind what the encryption has to say itself; `room` is
+    /// for that.
+    ///
+    /// # Errors
+    /// If no more can be encrypted.
+    pub fn wrap<'a>(&mut self, bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<&'a [u8], Closed> {
+        room.clear();
+        match self {
+            Wire::Tls(tls) => {
+                // Into memory: neither can fail.
+                let _ = tls.writer().write_all(bytes);
+                while tls.wants_write() {
+                    if tls.write_tls(room).is_err() {
+                        break;
+                    }
+                }
             }
+            Wire::Sealed(sealed) => {
+                room.append(&mut sealed.response);
+                sealed.response = Vec::new();
+                sealed.transport.sender.seal(bytes, room).map_err(|_| Closed::Broken)?;
+            }
+            _ => return Ok(bytes),
         }
-        Some(wrapped)
+        Ok(room)
     }
 
-    /// Whether the next bytes may take the arithmetic of a TLS handshake: up to a millisecond.
+    /// What decrypts the frames of [`Carried::Sealed`].
+    pub fn receiver(&mut self) -> Option<&mut Receiver> {
+        match self {
+            Wire::Sealed(sealed) => Some(&mut sealed.transport.receiver),
+            _ => None,
+        }
+    }
+
+    /// Whether the next bytes may take the arithmetic of a handshake: up to a millisecond.
     pub fn is_handshaking(&self) -> bool {
-        matches!(self, Wire::Tls(tls) if tls.is_handshaking())
+        match self {
+            Wire::Tls(tls) => tls.is_handshaking(),
+            Wire::Greeted(_) => true,
+            _ => false,
+        }
     }
 
-    /// Whether TLS has something to say of its own.
+    /// Whether the encryption has something to say of its own.
     pub fn wants_write(&self) -> bool {
-        matches!(self, Wire::Tls(tls) if tls.wants_write())
+        match self {
+            Wire::Tls(tls) => tls.wants_write(),
+            Wire::Sealed(sealed) => !sealed.response.is_empty(),
+            _ => false,
+        }
     }
+
+    /// Whether what the session is sent may arrive yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Wire::Plain | Wire::Tls(_) | Wire::Sealed(_))
+    }
+}
+
+/// Whether `bytes` begin another conversation than a handshake of V2, which is random: a line of text (V1, HTTP and the like;
+/// one handshake in 200 million looks as if), or TLS.
+fn is_text_or_tls(bytes: &[u8]) -> bool {
+    const ENOUGH: usize = 20;
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let begins = bytes.get(..ENOUGH);
+    let is_tls = matches!(bytes, [HANDSHAKE, 3, 0..=4, 0..=0x40, _, 1, ..]);
+    is_tls || begins.is_some_and(|bytes| bytes.iter().all(is_text))
 }
 
 /// What there is behind the TLS records in `bytes`.

@@ -15,7 +15,7 @@ use std::{
 use bitcoin::{Address, Network};
 use ipnet::IpNet;
 use ledger::{Scheme, Terms};
-use pool::{Limits, Tls, VardiffConfig};
+use pool::{Acks, Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
 
@@ -36,16 +36,24 @@ pub struct Config {
     pub instance: u8,
     /// Who is paid, and how.
     pub terms: Terms,
-    /// Where Stratum V1 is served; at least one.
+    /// Where Stratum V1 is served.
     pub v1: Vec<SocketAddr>,
     /// Where Stratum V1 is served in TLS only.
     pub v1_tls: Vec<SocketAddr>,
+    /// Where Stratum V2 is served.
+    pub v2: Vec<SocketAddr>,
+    /// The file of the key that miners know the pool by in V2.
+    pub authority_key: PathBuf,
+    /// How long a certificate of V2 is good.
+    pub certificate_validity: Duration,
+    /// How shares are acknowledged in V2.
+    pub acks: Acks,
     /// For TLS: the certificate and its key.
     pub tls: Option<Tls>,
     /// Networks of proxies whose connections begin with a PROXY header.
     pub proxies: Vec<IpNet>,
-    /// How miners reach it, as the dashboard says.
-    pub stratum_urls: Vec<String>,
+    /// How miners reach it, where that is not by the addresses that are listened on.
+    pub public: Option<Vec<String>>,
     /// Threads that serve miners.
     pub shards: usize,
     /// Difficulty of shares.
@@ -98,21 +106,18 @@ impl Config {
         };
         let v1: Vec<SocketAddr> = listen("stratum.v1", &file.stratum.v1)?;
         let v1_tls = listen("stratum.v1_tls", &file.stratum.v1_tls)?;
-        if v1.is_empty() && v1_tls.is_empty() {
+        let v2 = listen("stratum.v2", &file.stratum.v2)?;
+        if v1.is_empty() && v1_tls.is_empty() && v2.is_empty() {
             return Err(
-                "stratum.v1 is empty: name at least one address to listen on, like \"0.0.0.0:3333\"".into()
+                "stratum.v1 and stratum.v2 are empty: name at least one address to listen on, like \"0.0.0.0:3333\""
+                    .into(),
             );
         }
         let tls = tls(&file.stratum)?;
         if tls.is_none() && !v1_tls.is_empty() {
             return Err("stratum.v1_tls needs stratum.tls_certificate and stratum.tls_key".into());
         }
-        listen("stratum.v2", &file.stratum.v2)?;
         let mut notes = Vec::new();
-        if !file.stratum.v2.is_empty() {
-            notes
-                .push("stratum.v2: Stratum V2 is not served yet; these addresses are not listened on".into());
-        }
         if !Bitcoind::HAS_IPC && file.node.iter().any(|node| node.ipc.is_some()) {
             let note = "node: ipc is not used by this build, the RPC is: build with --features ipc to use it";
             notes.push(note.into());
@@ -121,12 +126,21 @@ impl Config {
         if [&v1[..], &v1_tls].concat().contains(&api) && api.port() != 0 {
             return Err(format!("api.listen and stratum.v1 are both {api}: give each an address of its own"));
         }
-        if let Some(both) = v1.iter().find(|address| address.port() != 0 && v1_tls.contains(address)) {
+        if v2.contains(&api) && api.port() != 0 {
+            return Err(format!("api.listen and stratum.v2 are both {api}: give each an address of its own"));
+        }
+        let is_both =
+            |address: &&SocketAddr, others: &[SocketAddr]| address.port() != 0 && others.contains(address);
+        if let Some(both) = v1.iter().find(|address| is_both(address, &v1_tls)) {
             return Err(format!(
                 "stratum.v1 and stratum.v1_tls are both {both}: leave it in stratum.v1, which takes TLS too"
             ));
         }
-        let urls = stratum_urls(&v1, &v1_tls);
+        if let Some(both) = [&v1[..], &v1_tls].concat().iter().find(|address| is_both(address, &v2)) {
+            return Err(format!("stratum.v1 and stratum.v2 are both {both}: give each a port of its own"));
+        }
+        let acks = acks(&file.stratum)?;
+        let certificate_validity = certificate_validity(file.stratum.certificate_validity)?;
         let proxies = networks("stratum.proxies", &file.stratum.proxies)?;
         let spool = file.ledger.spool;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -140,14 +154,18 @@ impl Config {
             v1,
             v1_tls,
             tls,
-            stratum_urls: file.stratum.public.unwrap_or(urls),
+            v2,
+            authority_key: file.stratum.authority_key.unwrap_or_else(|| beside(&spool, "authority.key")),
+            certificate_validity,
+            acks,
+            public: file.stratum.public,
             shards: file.stratum.shards.unwrap_or(cores).clamp(1, 256),
             vardiff: vardiff(&file.vardiff)?,
             limits: limits(&file.limits)?,
             trusted: trusted(file.limits.trusted, &proxies)?,
             proxies,
             ledger_url: ledger_url(file.ledger.url)?,
-            blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool)),
+            blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool, "blocks")),
             spool,
             api,
             notes,
@@ -158,7 +176,7 @@ impl Config {
 impl fmt::Display for Config {
     /// What an operator would want to see again, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { network, terms, v1, v1_tls, api, spool, blocks, shards, .. } = self;
+        let Self { network, terms, v1, v1_tls, v2, api, spool, blocks, shards, .. } = self;
         writeln!(
             f,
             "network {network}, {:?}, fee {} ppm, pool address {}",
@@ -174,7 +192,10 @@ impl fmt::Display for Config {
                 node.zmq_hashblock.iter().map(|zmq| format!(", zmq {zmq}")).collect::<String>()
             )?;
         }
-        writeln!(f, "stratum v1 on {v1:?}, tls only on {v1_tls:?}, with {shards} shards, api on {api}")?;
+        writeln!(
+            f,
+            "stratum v1 on {v1:?}, tls only on {v1_tls:?}, v2 on {v2:?}, with {shards} shards, api on {api}"
+        )?;
         write!(f, "spool {}, blocks {}", spool.display(), blocks.display())?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
@@ -306,10 +327,12 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
         line_before_authorize: file.line_before_authorize.unwrap_or(usual.line_before_authorize),
         line: file.line.unwrap_or(usual.line),
         workers: file.workers.unwrap_or(usual.workers),
+        channels: file.channels.unwrap_or(usual.channels),
         submits_per_second: file.submits_per_second.unwrap_or(usual.submits_per_second),
         points: file.points.unwrap_or(usual.points),
         offences: file.offences.unwrap_or(usual.offences),
         ban: seconds(file.ban, usual.ban),
+        handshake: seconds(file.handshake, usual.handshake),
         authorize: seconds(file.authorize, usual.authorize),
         write: seconds(file.write, usual.write),
         idle: seconds(file.idle, usual.idle),
@@ -325,8 +348,11 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
     if limits.line_before_authorize < 512 {
         return Err("limits.line_before_authorize: miners need lines of 512 bytes at least".into());
     }
-    if [limits.connections, limits.per_address, limits.per_network, limits.workers].contains(&0) {
-        return Err("limits: connections, per_address, per_network and workers must be at least 1".into());
+    let Limits { connections, per_address, per_network, workers, channels, .. } = limits;
+    if [connections, per_address, per_network, workers, channels].contains(&0) {
+        return Err(
+            "limits: connections, per_address, per_network, workers and channels must be at least 1".into()
+        );
     }
     Ok(limits)
 }
@@ -360,10 +386,25 @@ fn tls(file: &file::Stratum) -> Result<Option<Tls>, String> {
     }
 }
 
-/// How miners would reach these addresses.
-pub fn stratum_urls(v1: &[SocketAddr], v1_tls: &[SocketAddr]) -> Vec<String> {
-    let plain = v1.iter().map(|address| format!("stratum+tcp://{address}"));
-    plain.chain(v1_tls.iter().map(|address| format!("stratum+ssl://{address}"))).collect()
+fn acks(file: &file::Stratum) -> Result<Acks, String> {
+    let &file::Stratum { ack_shares: shares, ack_seconds: seconds, .. } = file;
+    if !(1..=10_000).contains(&shares) {
+        return Err(format!("stratum.ack_shares = {shares}: give 1 to 10000"));
+    }
+    if !(0.0..=60.0).contains(&seconds) {
+        return Err(format!("stratum.ack_seconds = {seconds}: give 0 to 60"));
+    }
+    Ok(Acks { shares, after: Duration::from_secs_f64(seconds) })
+}
+
+/// Clients are lenient by ten seconds; what is renewed every few minutes is no certificate, what holds for years no use.
+fn certificate_validity(seconds: u64) -> Result<Duration, String> {
+    if !(600..=365 * 24 * 60 * 60).contains(&seconds) {
+        return Err(format!(
+            "stratum.certificate_validity = {seconds}: give 600 (ten minutes) to 31536000 (a year)"
+        ));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Who is trusted without a word from the operator: a proxy or a tunnel on this machine speaks for many.
@@ -385,8 +426,8 @@ fn ledger_url(url: String) -> Result<String, String> {
     Err("ledger.url must be sqlite:// with a file, or postgres://".into())
 }
 
-fn beside(spool: &Path) -> PathBuf {
-    spool.with_file_name("blocks")
+fn beside(spool: &Path, name: &str) -> PathBuf {
+    spool.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 
 use bitcoin::{Address, Network, ScriptBuf, WitnessProgram, WitnessVersion};
 use ledger::{Scheme, Terms};
-use pool::{Limits, VardiffConfig};
+use pool::{Acks, Limits, VardiffConfig};
 use sandbox::{Chain, ChainConfig, MinerConfig};
 use share::Difficulty;
 use tokio::sync::watch;
@@ -104,7 +104,11 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         v1_tls: Vec::new(),
         tls: None,
         proxies: Vec::new(),
-        stratum_urls: vec![format!("stratum+tcp://{}", reachable(options.stratum))],
+        v2: Vec::new(),
+        authority_key: dir.join("authority.key"),
+        certificate_validity: Duration::from_secs(24 * 60 * 60),
+        acks: Acks::default(),
+        public: Some(vec![format!("stratum+tcp://{}", reachable(options.stratum))]),
         shards: 2,
         vardiff: VardiffConfig {
             shares_per_minute: 20.0,

@@ -3,6 +3,7 @@
 //! It decides nothing about shares, jobs or money; it wires the crates that do, and says in one line what is wrong
 //! where something is.
 
+mod authority;
 mod bench;
 mod config;
 mod demo;

@@ -9,7 +9,8 @@ use std::{
 
 use api::About;
 use ledger::{Ledger, Scheme, Spool, SpoolConfig};
-use pool::{Door, Listener, Pool};
+use pool::{Door, Listener, Noise, Pool};
+use stratum::noise::{AuthorityPublicKey, PoolUrl};
 use template::{Bitcoind, Node, NodeStatus, Source, SourceConfig, Submitter};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -17,12 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    config::{Config, stratum_urls},
-    failure::Failure,
-    files,
-    standing::Nodes,
-};
+use crate::{authority, config::Config, failure::Failure, files, standing::Nodes};
 
 /// How long the end may take: replies, the spool, blocks under way, the last batch into the database.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -36,6 +32,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let running = Running::start(&config, nodes).await?;
     config.notes.iter().for_each(|note| tracing::warn!("{note}"));
     tracing::info!(api = %running.api, v1 = ?running.v1, v1_tls = ?running.v1_tls, "serving");
+    running.v2.iter().for_each(|url| tracing::info!(%url, "serving Stratum V2"));
     told_to_stop().await?;
     tracing::info!("stopping");
     running.stop().await;
@@ -90,6 +87,8 @@ pub struct Running {
     pub v1: Vec<SocketAddr>,
     /// Where it is served in TLS only.
     pub v1_tls: Vec<SocketAddr>,
+    /// Where V2 is served, and by which key the pool is known there.
+    pub v2: Vec<PoolUrl>,
     pool: Pool,
     source: Arc<Source>,
     submitter: Submitter,
@@ -101,7 +100,8 @@ pub struct Running {
 impl Running {
     /// Opens the ledger, takes the ports, starts the rooms. What fails, fails before a miner is served.
     pub async fn start(config: &Config, nodes: Vec<Arc<dyn Node>>) -> Result<Self, Failure> {
-        let listeners = listen(config)?;
+        let noise = noise(config)?;
+        let listeners = listen(config, noise.as_ref())?;
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, SpoolConfig::default())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
@@ -117,7 +117,10 @@ impl Running {
         ));
 
         let bound: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-        let (v1, v1_tls) = bound.split_at(config.v1.len().min(bound.len()));
+        let (v1, others) = bound.split_at(config.v1.len().min(bound.len()));
+        let (v1_tls, v2) = others.split_at(config.v1_tls.len().min(others.len()));
+        let key = noise.as_ref().map(Noise::key);
+        let v2: Vec<PoolUrl> = v2.iter().zip(key.iter().cycle()).map(|(at, key)| url(at, *key)).collect();
         let (v1, v1_tls) = (v1.to_vec(), v1_tls.to_vec());
         let api = site
             .local_addr()
@@ -130,6 +133,7 @@ impl Running {
             vardiff: config.vardiff,
             limits: config.limits,
             trusted: config.trusted.clone(),
+            acks: config.acks,
             repeat: REPEAT,
         };
         let (terms, templates) = (config.terms.clone(), source.watch());
@@ -143,7 +147,7 @@ impl Running {
         let state = api::State {
             ledger: ledger.clone(),
             roster: pool.roster(),
-            about: about(config, &v1, &v1_tls),
+            about: about(config, stratum_urls(config, &v1, &v1_tls, &v2, key)),
             nodes: node_states(source.clone()),
         };
         let site = site.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(site));
@@ -156,7 +160,7 @@ impl Running {
         });
         let chain = Arc::new(Nodes(nodes));
         let ledger = tokio::spawn(async move { ledger.run(chain, until(stopped)).await });
-        Ok(Self { api, v1, v1_tls, pool, source, submitter, stop, ledger, site })
+        Ok(Self { api, v1, v1_tls, v2, pool, source, submitter, stop, ledger, site })
     }
 
     /// Lets everyone finish: miners are closed, the spool is drained, blocks under way are delivered.
@@ -207,15 +211,52 @@ fn node_states(source: Arc<Source>) -> api::Nodes {
     Arc::new(move || source.status().into_iter().map(state).collect())
 }
 
-/// The addresses for miners, plain ones first.
-fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
-    let plain = config.v1.iter().map(|address| (address, false));
-    let all = plain.chain(config.v1_tls.iter().map(|address| (address, true)));
-    let bind = |(address, is_tls_only): (&SocketAddr, bool)| {
-        let door = Door { tls: config.tls.clone(), is_tls_only, proxies: config.proxies.clone() };
+/// What V2 is encrypted with, if it is served.
+fn noise(config: &Config) -> Result<Option<Noise>, Failure> {
+    if config.v2.is_empty() {
+        return Ok(None);
+    }
+    let authority = authority::load_or_make(&config.authority_key)?;
+    Ok(Some(Noise::new(authority, config.certificate_validity)))
+}
+
+/// The addresses for miners: those of V1, of V1 in TLS, of V2.
+fn listen(config: &Config, noise: Option<&Noise>) -> Result<Vec<Listener>, Failure> {
+    let proxies = || config.proxies.clone();
+    let v1 = |is_tls_only| Door { tls: config.tls.clone(), is_tls_only, proxies: proxies(), noise: None };
+    let v2 = || Door { proxies: proxies(), noise: noise.cloned(), ..Door::default() };
+    let plain = config.v1.iter().map(|address| (address, v1(false)));
+    let in_tls = config.v1_tls.iter().map(|address| (address, v1(true)));
+    let all = plain.chain(in_tls).chain(config.v2.iter().map(|address| (address, v2())));
+    let bind = |(address, door): (&SocketAddr, Door)| {
         Listener::bind(*address, config.shards, door).map_err(taken(address))
     };
     all.map(bind).collect()
+}
+
+fn url(address: &SocketAddr, key: AuthorityPublicKey) -> PoolUrl {
+    PoolUrl { host: address.ip().to_string(), port: address.port(), key }
+}
+
+/// How miners reach it, as the dashboard says: by what is listened on, or what the operator says instead. Where he names
+/// an address of V2 without the key, that is added.
+fn stratum_urls(
+    config: &Config,
+    v1: &[SocketAddr],
+    v1_tls: &[SocketAddr],
+    v2: &[PoolUrl],
+    key: Option<AuthorityPublicKey>,
+) -> Vec<String> {
+    let listened = || {
+        let plain = v1.iter().map(|address| format!("stratum+tcp://{address}"));
+        let in_tls = v1_tls.iter().map(|address| format!("stratum+ssl://{address}"));
+        plain.chain(in_tls).chain(v2.iter().map(PoolUrl::to_string)).collect()
+    };
+    let with_key = |url: &String| match (url.strip_prefix("stratum2+tcp://"), key) {
+        (Some(place), Some(key)) if !place.contains('/') => format!("{url}/{key}"),
+        _ => url.clone(),
+    };
+    config.public.as_ref().map_or_else(listened, |public| public.iter().map(with_key).collect())
 }
 
 fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
@@ -225,25 +266,17 @@ fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
     }
 }
 
-fn about(config: &Config, v1: &[SocketAddr], v1_tls: &[SocketAddr]) -> About {
+fn about(config: &Config, stratum_urls: Vec<String>) -> About {
     let scheme = match config.terms.scheme {
         Scheme::Solo => "solo",
         Scheme::Pplns { .. } => "pplns",
     };
-    // Port 0 was chosen by the system: say which it is.
-    let (wanted, bound) = ([&config.v1[..], &config.v1_tls].concat(), stratum_urls(v1, v1_tls));
-    let is_chosen = |at: usize| wanted.get(at).is_some_and(|address| address.port() == 0);
-    let url = |(at, url): (usize, &String)| match bound.get(at) {
-        Some(bound) if is_chosen(at) => bound.clone(),
-        _ => url.clone(),
-    };
-    let urls = config.stratum_urls.iter().enumerate().map(url);
     About {
         network: config.network.to_string(),
         scheme: scheme.to_owned(),
         fee_ppm: config.terms.fee_ppm,
         tag: config.tag.clone(),
-        stratum_urls: urls.collect(),
+        stratum_urls,
         version: env!("CARGO_PKG_VERSION"),
     }
 }

@@ -1,15 +1,14 @@
-//! What mining takes in any protocol: the jobs given, the difficulty they were given at, the judgement of what comes back.
+//! What mining takes in V1: the jobs given, the difficulty they were given at, the judgement of what comes back.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use ledger::{Found, Worker};
+use ledger::Worker;
 use share::{Extranonce, Hash, Reason, Rules, Submission, Target};
 
-use super::Solution;
+use super::{
+    Solution,
+    seen::{Earned, Seen},
+};
 use crate::{VardiffConfig, board::Work, fading::Fading, space::Seat, vardiff::Vardiff};
 
 /// How many jobs are remembered, the stale ones too, so that a late share is told apart from nonsense.
@@ -32,14 +31,10 @@ pub struct Channel {
     jobs: VecDeque<Given>,
     /// Id of the latest posting whose work was given, under that id or one of its own.
     posting: Option<u32>,
-    /// The tip of the latest job; all of another are stale.
-    tip: u64,
-    /// Hashes that earned their share on this tip, by their first bytes: those are random even in a block's hash.
-    credited: HashSet<u64, AsItIs>,
+    seen: Seen,
     lowered: Option<Lowered>,
     /// Shares that met just the new difficulty, lately.
     eased: Fading,
-    solved: Vec<Hash>,
     /// Whose coinbase the last job was: finds what is handed in before anybody is authorized again.
     miner: Option<Arc<Worker>>,
 }
@@ -57,10 +52,6 @@ struct Terms {
     target: Target,
     version_mask: u32,
 }
-
-/// Hashes what is random already.
-#[derive(Clone, Copy, Default)]
-struct AsItIs(u64);
 
 struct Lowered {
     until_ms: u64,
@@ -90,21 +81,6 @@ pub struct Judged {
     pub share: Result<Earned, Reason>,
 }
 
-/// A good share, not yet credited.
-#[derive(Clone, Copy, Debug)]
-pub struct Earned {
-    /// The target whose work it earns.
-    pub target: Target,
-    /// Whether this is the difficulty in force.
-    pub is_current: bool,
-    /// Hash of the header.
-    pub hash: Hash,
-    /// Height of the job.
-    pub height: u32,
-    /// Its network target, in compact form.
-    pub bits: u32,
-}
-
 impl Channel {
     /// A channel on `seat`.
     pub fn new(seat: Seat, vardiff: VardiffConfig, now_ms: u64) -> Self {
@@ -114,11 +90,9 @@ impl Channel {
             vardiff,
             jobs: VecDeque::new(),
             posting: None,
-            tip: 0,
-            credited: HashSet::default(),
+            seen: Seen::default(),
             lowered: None,
             eased: Fading::default(),
-            solved: Vec::new(),
             miner: None,
         }
     }
@@ -136,7 +110,7 @@ impl Channel {
 
     /// Whether a job of this tip makes all those given before stale.
     pub fn is_new_tip(&self, tip: u64) -> bool {
-        self.jobs.is_empty() || tip != self.tip
+        self.jobs.is_empty() || tip != self.seen.tip()
     }
 
     /// The target that the next job is given at.
@@ -153,14 +127,10 @@ impl Channel {
         version_mask: u32,
         now_ms: u64,
     ) {
-        /// So much of the credited hashes' room is kept for the next block.
-        const KEPT: usize = 64;
         let terms = Terms { target: self.target(), version_mask };
         let last = self.jobs.back().map(|last| last.terms.clone());
         if self.is_new_tip(work.tip) {
-            self.tip = work.tip;
-            self.credited.clear();
-            self.credited.shrink_to(KEPT);
+            self.seen.begin(work.tip);
             self.lowered = None;
         } else if let Some(last) = last.as_ref().map(|last| last.target) {
             if last < terms.target {
@@ -209,7 +179,7 @@ impl Channel {
             target: easiest,
             version_mask,
             now: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX),
-            stale: given.work.tip != self.tip,
+            stale: given.work.tip != self.seen.tip(),
         };
         let verdict = share::check(job, &submission, &rules);
         let hash = verdict.hash;
@@ -218,71 +188,14 @@ impl Channel {
             self.eased.add(1.0, EASED_HALF_LIFE_MS, now_ms);
         }
         let (height, bits, is_current) = (job.height, job.bits, earned == self.target());
-        let is_new_block = verdict.is_block && !self.solved.contains(&hash);
-        let finder = finder.or(self.miner.as_deref()).filter(|_| is_new_block);
-        let solution = finder.map(|finder| solution(&given.work, &submission, hash, finder, now_ms));
-        if is_new_block {
-            self.remember_solved(hash);
-        }
-        let share = verdict.share.map(|()| Earned { target: earned, is_current, hash, height, bits });
+        let finder = finder.or(self.miner.as_deref());
+        let solution = self.seen.solution(&verdict, &given.work, &submission, finder, now_ms);
+        let share = verdict.share.map(|()| Earned { work: earned.work(), is_current, hash, height, bits });
         Judged { solution, share }
     }
 
     /// Takes note that this share is credited. False: it was before (C-47).
     pub fn credit(&mut self, hash: &Hash) -> bool {
-        self.credited.insert(first_bytes(hash))
+        self.seen.credit(hash)
     }
-
-    /// So that a miner repeating its block does not have it sent again and again.
-    fn remember_solved(&mut self, hash: Hash) {
-        if self.solved.len() == 32 {
-            self.solved.remove(0);
-        }
-        self.solved.push(hash);
-    }
-}
-
-/// The first eight bytes: random even in the hash of a block, whose zeros stand at the end.
-pub fn first_bytes(hash: &Hash) -> u64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    u64::from_le_bytes(first)
-}
-
-impl BuildHasher for AsItIs {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        *self
-    }
-}
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
-/// The block that `submission` makes of `work`, with what the ledger must know of it.
-fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, now_ms: u64) -> Solution {
-    let found = Found {
-        time_ms: now_ms,
-        worker: finder.id(),
-        hash,
-        prev_hash: work.job.prev_hash,
-        height: work.job.height,
-        bits: work.job.bits,
-        coinbase_txid: work.job.coinbase.txid(&submission.extranonce),
-        value_sats: work.template.coinbase_value,
-        outputs: work.outputs.clone(),
-    };
-    Solution { found, block: work.template.block(&work.job, submission) }
 }

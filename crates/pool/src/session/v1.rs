@@ -7,27 +7,24 @@
 
 use std::sync::Arc;
 
-use ledger::{ShareRecord, Worker};
-use share::{Difficulty, Reason, Target, check::VERSION_MASK};
+use ledger::Worker;
+use share::{Difficulty, Reason, check::VERSION_MASK};
 use stratum::v1::{self, Call, Configure, Configured, Fault, Id, encode};
 
 use super::{
-    Credit, Now, Outcome,
-    channel::{self, Channel, first_bytes},
+    Now, Outcome,
+    channel::{self, Channel},
+    pace::Pace,
 };
 use crate::{
     Config,
     agent::Needs,
-    board::Board,
+    board::{Board, EXTRANONCE},
     closed::Closed,
     limited::Limited,
     password::Wishes,
     space::{EXTRANONCE2, Space, Taken},
 };
-use pace::Pace;
-
-mod pace;
-
 /// How long a session that never had work waits for the first, in milliseconds.
 const PATIENCE_MS: u64 = 15_000;
 
@@ -251,7 +248,7 @@ impl Session {
         encode::accepted(&mut out.reply, id);
         self.names.insert(place, (user.into(), self.workers.len()));
         self.workers.push(worker.clone());
-        out.authorized.push(worker);
+        out.authorized.push((self.workers.len() - 1, worker));
         if self.workers.len() > 1 {
             return false;
         }
@@ -345,18 +342,7 @@ impl Session {
         if !channel.credit(&earned.hash) {
             return Err(Reason::Duplicate);
         }
-        out.credits.push(Credit {
-            worker,
-            record: ShareRecord {
-                time_ms: now.ms,
-                worker: finder.id(),
-                work: earned.target.work(),
-                height: earned.height,
-                bits: earned.bits,
-                hash_tag: first_bytes(&earned.hash),
-            },
-            hash_difficulty: Target::from_le_bytes(earned.hash).difficulty().get(),
-        });
+        out.credits.push(earned.credit(worker, finder.id(), now.ms));
         Ok(earned.is_current && channel.vardiff.share(now.ms))
     }
 
@@ -378,7 +364,7 @@ impl Session {
         channel.vardiff.network(posting.network_difficulty(), now.ms);
         let difficulty = channel.vardiff.difficulty();
         let again = channel.has(posting.id);
-        let work = if again { posting.work_again(worker) } else { posting.work(worker) };
+        let work = if again { posting.work_again(worker, EXTRANONCE) } else { posting.work(worker) };
         let work = match work {
             Ok(work) => work,
             Err(error) => {

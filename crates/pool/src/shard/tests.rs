@@ -1,7 +1,7 @@
 //! A shard in the hands of a test: a real socket, a real spool, and a turn at a time.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpStream as Socket},
 };
 
@@ -9,11 +9,21 @@ use bytes::Bytes;
 use ledger::{Scheme, Spool, SpoolConfig, Terms};
 use serde_json::{Value, json};
 use share::{Difficulty, Target};
+use stratum::{
+    noise::{AuthorityKey, Initiator, RESPONSE_SIZE, Transport},
+    v2::{
+        Message,
+        common::SetupConnection,
+        encode_long,
+        mining::{OpenExtendedMiningChannel, SubmitSharesExtended},
+        wire::{B32, HashRate, Str255},
+    },
+};
 use tempfile::TempDir;
 use template::{Submitter, Template};
 
 use super::*;
-use crate::{Limits, Listener, VardiffConfig, wire::Door};
+use crate::{Acks, Limits, Listener, Noise, VardiffConfig, wire::Door};
 
 const USER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.w";
 
@@ -47,6 +57,10 @@ fn template(prev: u8) -> Arc<Template> {
 
 impl Bench {
     fn new() -> Self {
+        Self::behind(Door::default())
+    }
+
+    fn behind(door: Door) -> Self {
         let dir = TempDir::new().unwrap();
         let spool = Spool::open(&dir.path().join("spool"), SpoolConfig::default()).unwrap();
         let submitter = Submitter::start(Vec::new(), dir.path().join("blocks")).unwrap();
@@ -60,6 +74,7 @@ impl Bench {
             vardiff: VardiffConfig { shares_per_minute: 10.0, start: easy, min: easy, max: easy },
             limits: Limits { submits_per_second: 1_000_000, ..Limits::default() },
             trusted: Vec::new(),
+            acks: Acks::default(),
             repeat: Duration::from_secs(30),
         });
         let terms = Terms {
@@ -86,7 +101,7 @@ impl Bench {
             postings,
             stop: Arc::default(),
         };
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, Door::default()).unwrap();
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, door).unwrap();
         let address = listener.address();
         let (entrance, waker) = Entrance::new(listener.into_sockets().collect()).unwrap();
         let turn = Turn::new(spool.writer(0).unwrap(), submitter);
@@ -180,6 +195,114 @@ async fn a_share_allocates_nothing_from_the_socket_to_its_reply() {
         shares += 1;
     }
     assert_eq!(shares, 200);
+}
+
+/// The other end of a connection of V2.
+struct Client {
+    socket: Socket,
+    transport: Transport,
+    received: Vec<u8>,
+}
+
+impl Client {
+    fn open(bench: &mut Bench) -> Self {
+        let mut socket = Socket::connect(bench.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let initiator = Initiator::new(&[4; 64]).unwrap();
+        socket.write_all(&initiator.first()).unwrap();
+        bench.turns(3);
+        let mut response = [0; RESPONSE_SIZE];
+        socket.read_exact(&mut response).unwrap();
+        let transport = initiator.finish(&response, None, 0).unwrap();
+        Self { socket, transport, received: Vec::new() }
+    }
+
+    fn say<'a, M: Message<'a>>(&mut self, message: &M) {
+        let (mut frame, mut sealed) = (Vec::new(), Vec::new());
+        encode_long(message, &mut frame).unwrap();
+        self.transport.sender.seal(&frame, &mut sealed).unwrap();
+        self.socket.write_all(&sealed).unwrap();
+    }
+
+    /// The type and payload of the next frame.
+    fn hear(&mut self) -> (u8, Vec<u8>) {
+        loop {
+            let mut arrived = &mut self.received[..];
+            let before = arrived.len();
+            let heard = self.transport.receiver.next(&mut arrived, 100_000).unwrap();
+            let heard = heard.map(|frame| (frame.header.msg_type, frame.payload.to_vec()));
+            let left = arrived.len();
+            self.received.drain(..before - left);
+            if let Some(heard) = heard {
+                return heard;
+            }
+            let mut chunk = [0; 4096];
+            let length = self.socket.read(&mut chunk).unwrap();
+            assert!(length > 0, "closed");
+            self.received.extend_from_slice(&chunk[..length]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_share_of_v2_allocates_nothing_from_the_socket_to_its_reply() {
+    let noise = Noise::new(AuthorityKey::from_bytes([1; 32]).unwrap(), Duration::from_secs(3600));
+    let mut bench = Bench::behind(Door { noise: Some(noise), ..Door::default() });
+    bench.post(2).await;
+    let mut client = Client::open(&mut bench);
+    let text = |text: &'static str| Str255::new(text.as_bytes()).unwrap();
+    client.say(&SetupConnection {
+        protocol: 0,
+        min_version: 2,
+        max_version: 2,
+        flags: 0,
+        endpoint_host: text("pool"),
+        endpoint_port: 1,
+        vendor: text("test"),
+        hardware_version: text(""),
+        firmware: text(""),
+        device_id: text(""),
+    });
+    client.say(&OpenExtendedMiningChannel {
+        request_id: 1,
+        user_identity: text(USER),
+        nominal_hash_rate: HashRate(0.0),
+        max_target: [0xff; 32],
+        min_extranonce_size: 8,
+    });
+    bench.turns(2);
+    let kinds: Vec<(u8, Vec<u8>)> = (0..4).map(|_| client.hear()).collect();
+    assert_eq!(kinds.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [0x01, 0x14, 0x1f, 0x20]);
+    let number = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (channel_id, job_id, ntime) =
+        (number(&kinds[2].1, 0), number(&kinds[2].1, 4), number(&kinds[3].1, 40));
+    let mut sequence_number = 0;
+    let mut submit = |client: &mut Client| {
+        sequence_number += 1;
+        client.say(&SubmitSharesExtended {
+            channel_id,
+            sequence_number,
+            job_id,
+            nonce: sequence_number,
+            ntime,
+            version: 0x2000_0000,
+            extranonce: B32::cut(&[0; 8]),
+        });
+    };
+    // See the test of V1 about these numbers.
+    let (shares, mut acknowledged) = (1200, 0);
+    for share in 0..shares {
+        submit(&mut client);
+        let (shard, events) = (&mut bench.shard, &mut bench.events);
+        let counted = allocation_counter::measure(|| shard.go_round(events));
+        assert!(share < 1000 || counted.count_total == 0, "share {share}: {counted:?}");
+        if (share + 1) % 10 == 0 {
+            let (kind, payload) = client.hear();
+            assert_eq!(kind, 0x1c, "{payload:?}");
+            acknowledged += number(&payload, 8);
+        }
+    }
+    assert_eq!(acknowledged, shares, "ten at a time");
 }
 
 #[tokio::test]

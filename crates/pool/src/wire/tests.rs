@@ -1,6 +1,7 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version::TLS13};
+use stratum::noise::{AuthorityKey, Initiator, RESPONSE_SIZE};
 use tempfile::TempDir;
 
 use super::*;
@@ -21,10 +22,11 @@ fn take(door: &Door, from: &str, chunks: &[&[u8]]) -> Result<(Vec<u8>, Option<St
             address = Some(ip.to_string());
             Ok(())
         };
-        match wire.take(chunk, door, &mut came_from)? {
+        match wire.take(&mut chunk.to_vec(), door, &mut came_from)? {
             Carried::Nothing => {}
             Carried::Plain(bytes) => out.extend_from_slice(bytes),
             Carried::Secret(bytes) => out.extend(bytes),
+            Carried::Sealed(bytes) => panic!("{bytes:?} in a door for lines"),
         }
     }
     Ok((out, address))
@@ -67,8 +69,10 @@ fn f45_who_may_and_who_must() {
     check(TRUSTED, header, None);
     // From anybody else it is a line like any other, which is no JSON.
     assert_eq!(take(&door(), "192.0.2.1", &[header]), Ok((header.to_vec(), None)));
-    let refused =
-        door().wire(TRUSTED.parse().unwrap()).take(header, &door(), &mut |_| Err(Closed::Banned)).err();
+    let refused = door()
+        .wire(TRUSTED.parse().unwrap())
+        .take(&mut header.to_vec(), &door(), &mut |_| Err(Closed::Banned))
+        .err();
     assert_eq!(refused, Some(Closed::Banned));
 }
 
@@ -103,14 +107,15 @@ fn talk(client: &mut ClientConnection, wire: &mut Wire, door: &Door, step: usize
             client.write_tls(&mut sent).unwrap();
         }
         for chunk in sent.chunks(step) {
-            match wire.take(chunk, door, &mut |_| Ok(()))? {
+            match wire.take(&mut chunk.to_vec(), door, &mut |_| Ok(()))? {
                 Carried::Secret(bytes) => heard.extend(bytes),
                 Carried::Plain(bytes) => panic!("{bytes:?} came through as they are"),
+                Carried::Sealed(bytes) => panic!("{bytes:?} in a door for lines"),
                 Carried::Nothing => {}
             }
         }
-        let back = wire.wrap(b"").unwrap_or_default();
-        let mut back = back.as_slice();
+        let mut room = Vec::new();
+        let mut back = wire.wrap(b"", &mut room).unwrap();
         while !back.is_empty() {
             client.read_tls(&mut back).unwrap();
             client.process_new_packets().map_err(|_| Closed::Broken)?;
@@ -131,8 +136,9 @@ fn f46_lines_in_tls() {
             let mut wire = door.wire(TRUSTED.parse().unwrap());
             client.writer().write_all(b"{\"id\":1}\n").unwrap();
             assert_eq!(talk(&mut client, &mut wire, &door, step), Ok(b"{\"id\":1}\n".to_vec()));
-            let wrapped = wire.wrap(b"reply\n").unwrap();
-            client.read_tls(&mut wrapped.as_slice()).unwrap();
+            let mut room = Vec::new();
+            let mut wrapped = wire.wrap(b"reply\n", &mut room).unwrap();
+            client.read_tls(&mut wrapped).unwrap();
             client.process_new_packets().unwrap();
             let mut reply = [0; 6];
             client.reader().read_exact(&mut reply).unwrap();
@@ -194,7 +200,7 @@ fn f46_what_follows_a_farewell_holds_nobody_up() {
     }
     sent.extend([0x17; 5000]);
     for _ in 0..2 {
-        let heard = match wire.take(&sent, &door, &mut |_| Ok(())) {
+        let heard = match wire.take(&mut sent.clone(), &door, &mut |_| Ok(())) {
             Ok(Carried::Secret(heard)) => heard,
             _ => Vec::new(),
         };
@@ -211,7 +217,8 @@ fn a_long_reply_is_whole_in_tls() {
     let mut client = client(&root, "pool.example", rustls::ALL_VERSIONS);
     talk(&mut client, &mut wire, &door, 4096).unwrap();
     let reply: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
-    let (wrapped, mut heard) = (wire.wrap(&reply).unwrap(), Vec::new());
+    let mut room = Vec::new();
+    let (wrapped, mut heard) = (wire.wrap(&reply, &mut room).unwrap(), Vec::new());
     for chunk in wrapped.chunks(4096) {
         let mut chunk = chunk;
         while !chunk.is_empty() {
@@ -221,4 +228,74 @@ fn a_long_reply_is_whole_in_tls() {
         }
     }
     assert_eq!(heard, reply);
+}
+
+fn sealed_door() -> Door {
+    let authority = AuthorityKey::from_bytes([1; 32]).unwrap();
+    Door { noise: Some(Noise::new(authority, std::time::Duration::from_secs(3600))), ..door() }
+}
+
+#[test]
+fn frames_in_the_encryption_of_v2_behind_a_proxy_and_in_pieces() {
+    let door = sealed_door();
+    let frame = [&[0, 0x40, 9, 3, 0, 0][..], b"abc"].concat();
+    for step in [1, 7, 64, 4096] {
+        let mut wire = door.wire(TRUSTED.parse().unwrap());
+        let client = Initiator::new(&[9; 64]).unwrap();
+        let mut sent = b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 3333\r\n".to_vec();
+        sent.extend(client.first());
+        let (mut from, mut room) = (Vec::new(), Vec::new());
+        for chunk in sent.chunks(step) {
+            assert!(!wire.is_open() && !wire.wants_write());
+            let mut came_from = |ip: IpAddr| {
+                from.push(ip.to_string());
+                Ok(())
+            };
+            match wire.take(&mut chunk.to_vec(), &door, &mut came_from).unwrap() {
+                Carried::Nothing | Carried::Sealed([]) => {}
+                _ => panic!("something, though nothing was said"),
+            }
+        }
+        assert_eq!(from, ["192.0.2.7"]);
+        assert!(wire.is_open() && wire.wants_write());
+        // The answer to the handshake, and behind it what the session says.
+        let answer = wire.wrap(&frame, &mut room).unwrap();
+        let (response, sealed) = answer.split_first_chunk::<RESPONSE_SIZE>().unwrap();
+        let mut client = client.finish(response, None, 0).unwrap();
+        let mut sealed = sealed.to_vec();
+        let heard = client.receiver.next(&mut &mut sealed[..], 100).unwrap().unwrap();
+        assert_eq!(heard.payload, b"abc");
+        assert!(!wire.wants_write());
+        let mut sealed = Vec::new();
+        client.sender.seal(&frame, &mut sealed).unwrap();
+        let mut heard = Vec::new();
+        for chunk in sealed.chunks(step) {
+            let mut chunk = chunk.to_vec();
+            let Ok(Carried::Sealed(_)) = wire.take(&mut chunk, &door, &mut |_| Ok(())) else {
+                panic!("not sealed")
+            };
+            let mut arrived = &mut chunk[..];
+            if let Some(frame) = wire.receiver().unwrap().next(&mut arrived, 100).unwrap() {
+                heard.extend_from_slice(frame.payload);
+            }
+        }
+        assert_eq!(heard, b"abc");
+    }
+}
+
+#[test]
+fn what_begins_no_handshake_of_v2() {
+    let door = sealed_door();
+    let check = |bytes: &[u8], is_refused: bool| {
+        let mut wire = door.wire("192.0.2.1".parse().unwrap());
+        let refused = wire.take(&mut bytes.to_vec(), &door, &mut |_| Ok(())).err();
+        assert_eq!(refused, is_refused.then_some(Closed::NotStratum), "{bytes:?}");
+    };
+    check(b"{\"id\":1,\"method\":\"mining.subscribe\"}\n", true);
+    check(b"GET / HTTP/1.1\r\nHost: pool\r\n\r\n", true);
+    check(b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 3333\r\n", true);
+    check(&[&[0x16, 3, 1, 2, 0, 1][..], &[0; 60]].concat(), true);
+    check(&[0x16; 64], false);
+    check(&[&b"{\"id\":1,\"method\":"[..], &[0x80; 45]].concat(), false);
+    check(b"{", false);
 }

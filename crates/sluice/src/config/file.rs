@@ -66,6 +66,14 @@ pub struct Stratum {
     /// Networks of proxies whose connections begin with a PROXY header.
     pub proxies: Vec<String>,
     pub v2: Vec<String>,
+    /// The secret key that miners know the pool by in V2; `authority.key` beside the spool by default.
+    pub authority_key: Option<PathBuf>,
+    /// How long the server's certificate is good, in seconds; it is renewed at half of that.
+    pub certificate_validity: u64,
+    /// How many shares are acknowledged together in V2, at most …
+    pub ack_shares: u32,
+    /// … and how long the first of them waits for that, in seconds.
+    pub ack_seconds: f64,
     /// What the dashboard tells miners to connect to, where that is not what is listened on.
     pub public: Option<Vec<String>>,
     /// Threads; one a core by default.
@@ -92,10 +100,12 @@ pub struct Limits {
     pub line_before_authorize: Option<usize>,
     pub line: Option<usize>,
     pub workers: Option<usize>,
+    pub channels: Option<usize>,
     pub submits_per_second: Option<u32>,
     pub points: Option<u32>,
     pub offences: Option<u32>,
     pub ban: Option<u64>,
+    pub handshake: Option<u64>,
     pub authorize: Option<u64>,
     pub write: Option<u64>,
     pub idle: Option<u64>,
@@ -148,6 +158,10 @@ impl Default for Stratum {
             tls_key: None,
             proxies: Vec::new(),
             v2: Vec::new(),
+            authority_key: None,
+            certificate_validity: 24 * 60 * 60,
+            ack_shares: pool::Acks::default().shares,
+            ack_seconds: pool::Acks::default().after.as_secs_f64(),
             public: None,
             shards: None,
         }

@@ -17,6 +17,15 @@ fn the_sample_is_good() {
 }
 
 #[test]
+fn there_must_be_something_to_listen_on() {
+    let v2_only = SAMPLE.replace("v1 = [\"0.0.0.0:3333\"]", "v1 = []");
+    assert!(load(&v2_only, &[]).is_ok_and(|config| config.v1.is_empty() && config.v2.len() == 1));
+    let none = v2_only.replace("v2 = [\"0.0.0.0:3336\"]", "v2 = []");
+    let error = load(&none, &[]).unwrap_err();
+    assert!(error.contains("stratum.v1 and stratum.v2 are empty"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     let check = |from: &str, to: &str, expect: &str| {
         assert!(SAMPLE.contains(from), "the sample has no {from}");
@@ -40,7 +49,13 @@ fn what_is_wrong_is_said_with_its_place() {
     check("rpc_user = \"sluice\"", "", "rpc_user and rpc_password");
     check("rpc = \"http://127.0.0.1:38332\"", "rpc = \"127.0.0.1:38332\"", "node 1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"3333\"]", "stratum.v1");
-    check("v1 = [\"0.0.0.0:3333\"]", "v1 = []", "stratum.v1");
+    check("v2 = [\"0.0.0.0:3336\"]", "v2 = [\"pool\"]", "stratum.v2");
+    check("v2 = [\"0.0.0.0:3336\"]", "v2 = [\"0.0.0.0:3333\"]", "stratum.v1 and stratum.v2");
+    check("v2 = [\"0.0.0.0:3336\"]", "v2 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v2");
+    check("# ack_shares = 10", "ack_shares = 0", "stratum.ack_shares");
+    check("# ack_seconds = 1.0", "ack_seconds = -1.0", "stratum.ack_seconds");
+    check("# certificate_validity = 86400", "certificate_validity = 60", "stratum.certificate_validity");
+    check("\n[ledger]", "\n[limits]\nchannels = 0\n[ledger]", "at least 1");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
     let tls = "v1 = [\"0.0.0.0:3333\"]\nv1_tls = [\"0.0.0.0:3334\"]";
     check("v1 = [\"0.0.0.0:3333\"]", tls, "tls_certificate and stratum.tls_key");
@@ -48,7 +63,7 @@ fn what_is_wrong_is_said_with_its_place() {
     check("v1 = [\"0.0.0.0:3333\"]", half, "both tls_certificate and tls_key");
     let missing = format!("{half}\ntls_certificate = \"/nowhere/cert.pem\"");
     check("v1 = [\"0.0.0.0:3333\"]", &missing, "cannot read /nowhere/cert.pem");
-    check("v1 = [\"0.0.0.0:3333\"]", "v1 = []\nproxies = [\"me\"]", "stratum.v1");
+    check("v1 = [\"0.0.0.0:3333\"]", "v1 = []\nproxies = [\"me\"]", "stratum.proxies");
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"0.0.0.0:3333\"]\nproxies = [\"me\"]", "stratum.proxies");
     check("url = \"sqlite://sluice.db\"", "url = \"mysql://x\"", "sqlite:// with a file, or postgres://");
     check("\n[ledger]", "\n[limits]\nline = 100\n[ledger]", "limits.line");
@@ -83,6 +98,8 @@ fn every_key_of_the_sample_is_one() {
     assert!(full.tls.is_some() && full.v1_tls.len() == 1 && full.proxies.len() == 1);
     let trusted = full.trusted.strip_suffix(&full.proxies[..]).unwrap().to_vec();
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", short.limits));
+    assert_eq!((full.acks, full.certificate_validity), (short.acks, short.certificate_validity));
+    assert_eq!((full.v2, full.authority_key), (short.v2, short.authority_key));
     assert_eq!((trusted, full.terms, full.instance), (short.trusted, short.terms, short.instance));
 }
 

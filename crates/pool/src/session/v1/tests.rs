@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use ledger::{Scheme, Terms};
 use serde_json::{Value, json};
-use share::{Coinbase, Extranonce, Submission, sha256};
+use share::{Coinbase, Extranonce, Submission, Target, sha256};
 use template::Template;
 use tokio::sync::watch;
 
 use super::*;
-use crate::{Limits, VardiffConfig, board::Posting};
+use crate::{Acks, Limits, VardiffConfig, board::Posting};
 
 mod difficulty;
 mod races;
@@ -77,6 +77,7 @@ impl Desk {
             },
             limits: Limits::default(),
             trusted: Vec::new(),
+            acks: Acks::default(),
             repeat: std::time::Duration::from_secs(1000),
         };
         change(&mut config);

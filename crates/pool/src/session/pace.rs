@@ -2,14 +2,14 @@
 
 /// Holds jobs for one and the same block to one a second, after the first few.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// When all that were sent would have been, at one a second.
     spent_ms: u64,
 }
 
 impl Pace {
     /// Whether a job may be sent, which is then counted. What is the first or for a new block goes out in any case.
-    pub(super) fn allows(&mut self, in_any_case: bool, at_once: u64, now_ms: u64) -> bool {
+    pub(crate) fn allows(&mut self, in_any_case: bool, at_once: u64, now_ms: u64) -> bool {
         let bound = now_ms.saturating_add(1_000 * at_once);
         let has_jumped = self.spent_ms > bound.saturating_add(1_000); // the clock, back
         let spent =

@@ -1,0 +1,146 @@
+//! What was handed in before: each hash earns once, each block is sent once.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, Hasher},
+};
+
+use ledger::{Found, ShareRecord, Worker, WorkerId};
+use share::{Hash, Submission, Verdict};
+
+use super::{Credit, Solution};
+use crate::board::Work;
+
+/// So many solved blocks are remembered.
+const SOLVED: usize = 32;
+/// So much of the credited hashes' room is kept for the next block.
+const KEPT: usize = 64;
+
+/// The hashes that were credited on a tip, and the blocks that were solved.
+#[derive(Default)]
+pub struct Seen {
+    /// The tip of the latest job; all of another are stale.
+    tip: u64,
+    /// Hashes that earned their share on this tip, by their first bytes: those are random even in a block's hash.
+    credited: HashSet<u64, AsItIs>,
+    solved: Vec<Hash>,
+}
+
+/// Hashes what is random already.
+#[derive(Clone, Copy, Default)]
+struct AsItIs(u64);
+
+/// A good share, not yet credited.
+#[derive(Clone, Copy, Debug)]
+pub struct Earned {
+    /// The work that it earns.
+    pub work: share::Work,
+    /// Whether this is the difficulty in force.
+    pub is_current: bool,
+    /// Hash of the header.
+    pub hash: Hash,
+    /// Height of the job.
+    pub height: u32,
+    /// Its network target, in compact form.
+    pub bits: u32,
+}
+
+impl Seen {
+    /// The tip that is mined on.
+    pub fn tip(&self) -> u64 {
+        self.tip
+    }
+
+    /// There is a new tip: no hash of before can be good any more.
+    pub fn begin(&mut self, tip: u64) {
+        self.tip = tip;
+        self.credited.clear();
+        self.credited.shrink_to(KEPT);
+    }
+
+    /// Takes note that this share is credited. False: it was before (C-47).
+    pub fn credit(&mut self, hash: &Hash) -> bool {
+        self.credited.insert(first_bytes(hash))
+    }
+
+    /// The block that `submission` makes of `work` for `finder`, by `verdict`, if it makes one; none if it was handed in
+    /// before, so that a miner repeating its block does not have it sent again and again.
+    pub fn solution(
+        &mut self,
+        verdict: &Verdict,
+        work: &Work,
+        submission: &Submission,
+        finder: Option<&Worker>,
+        now_ms: u64,
+    ) -> Option<Solution> {
+        if !verdict.is_block || self.solved.contains(&verdict.hash) {
+            return None;
+        }
+        if self.solved.len() == SOLVED {
+            self.solved.remove(0);
+        }
+        self.solved.push(verdict.hash);
+        finder.map(|finder| solution(work, submission, verdict.hash, finder, now_ms))
+    }
+}
+
+impl Earned {
+    /// The record of it, for the worker of this index and id.
+    pub fn credit(&self, worker: usize, id: WorkerId, now_ms: u64) -> Credit {
+        let record = ShareRecord {
+            time_ms: now_ms,
+            worker: id,
+            work: self.work,
+            height: self.height,
+            bits: self.bits,
+            hash_tag: first_bytes(&self.hash),
+        };
+        let hash_difficulty = share::Target::from_le_bytes(self.hash).difficulty().get();
+        Credit { worker, record, hash_difficulty }
+    }
+}
+
+/// The first eight bytes: random even in the hash of a block, whose zeros stand at the end.
+fn first_bytes(hash: &Hash) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// The block that `submission` makes of `work`, with what the ledger must know of it.
+fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, now_ms: u64) -> Solution {
+    let found = Found {
+        time_ms: now_ms,
+        worker: finder.id(),
+        hash,
+        prev_hash: work.job.prev_hash,
+        height: work.job.height,
+        bits: work.job.bits,
+        coinbase_txid: work.job.coinbase.txid(&submission.extranonce),
+        value_sats: work.template.coinbase_value,
+        outputs: work.outputs.clone(),
+    };
+    Solution { found, block: work.template.block(&work.job, submission) }
+}
+
+impl BuildHasher for AsItIs {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}

@@ -1,0 +1,301 @@
+//! The channels of a connection and their groups, by id; the jobs that they are given.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ledger::{Class, Worker};
+use share::Difficulty;
+
+use super::{
+    channel::{Channel, Kind},
+    group::Group,
+};
+use crate::{
+    board::{
+        EXTRANONCE, Posting, Work,
+        frames::{write_standard, write_standard_on_new_tip},
+    },
+    config,
+    session::seen::Seen,
+    space::{EXTRANONCE1, EXTRANONCE2, Space},
+};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Channels {
+    channels: HashMap<u32, Box<Channel>>,
+    groups: HashMap<u32, Group>,
+    /// Ids of groups by whom they pay and the size of their extranonce.
+    by_class: HashMap<(Class, usize), u32>,
+    /// Of channels and groups: none is used twice.
+    last_id: u32,
+    /// How many jobs were given, those to single channels counted too.
+    jobs: u64,
+    /// The first of these on the present tip.
+    tip_from: u64,
+    /// The posting that all groups have the work of.
+    posting: Option<u32>,
+    /// What was handed in on this tip.
+    seen: Seen,
+    /// Channels with shares that are not acknowledged yet.
+    unacknowledged: Vec<u32>,
+    standard: Option<StandardSpace>,
+}
+
+/// Where the extranonces of standard channels are from: a seat of the pool's space, whose channels are counted in the part
+/// that an extended channel would leave to the client.
+struct StandardSpace {
+    seat: [u8; EXTRANONCE1],
+    next: u64,
+}
+
+impl Channels {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The ids of all of them.
+    pub fn ids(&self) -> Vec<u32> {
+        self.channels.keys().copied().collect()
+    }
+
+    /// The ids of those in the group `id`.
+    pub fn of_group(&self, id: u32) -> Vec<u32> {
+        let is_in = |channel: &Channel| channel.group == id;
+        self.channels.iter().filter(|(_, channel)| is_in(channel)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether `id` is a group's.
+    pub fn is_group(&self, id: u32) -> bool {
+        self.groups.contains_key(&id)
+    }
+
+    /// The channel `id`, and its group.
+    pub fn get_mut(&mut self, id: u32) -> Option<(&mut Channel, &Group)> {
+        let channel = self.channels.get_mut(&id)?;
+        let group = self.groups.get(&channel.group)?;
+        Some((channel, group))
+    }
+
+    /// What a share of the channel `id` is judged by.
+    pub fn of_share(&mut self, id: u32) -> Option<(&mut Channel, &Group, &mut Seen)> {
+        let channel = self.channels.get_mut(&id)?;
+        let group = self.groups.get(&channel.group)?;
+        Some((channel, group, &mut self.seen))
+    }
+
+    /// Whether there are channels, and they do not have the work of this posting.
+    pub fn lack(&self, posting: u32) -> bool {
+        !self.channels.is_empty() && self.posting.is_none_or(|last| last < posting)
+    }
+
+    /// Whether they were given work.
+    pub fn have_work(&self) -> bool {
+        !self.channels.is_empty() && self.posting.is_some()
+    }
+
+    /// The number that the next job counts from, and that of the first on this tip.
+    pub fn next_job(&self) -> (u64, u64) {
+        (self.jobs + 1, self.tip_from)
+    }
+
+    /// A channel alone was given the job `job`.
+    pub fn counted(&mut self, job: u64) {
+        self.jobs = job;
+    }
+
+    /// An extranonce of its own for a standard channel. `None` when there are none left.
+    pub fn standard_prefix(&mut self, space: &Space) -> Option<[u8; EXTRANONCE]> {
+        let space = match &mut self.standard {
+            Some(space) => space,
+            none => none.insert(StandardSpace { seat: space.seat()?, next: 0 }),
+        };
+        let mut prefix = [0; EXTRANONCE];
+        prefix[..EXTRANONCE1].copy_from_slice(&space.seat);
+        prefix[EXTRANONCE1..].copy_from_slice(&space.next.to_be_bytes());
+        const { assert!(EXTRANONCE2 == size_of::<u64>()) };
+        space.next += 1;
+        Some(prefix)
+    }
+
+    /// Gives back what standard channels had.
+    pub fn give_back(&self, space: &Space) {
+        if let Some(standard) = &self.standard {
+            space.give_back(&standard.seat);
+        }
+    }
+
+    /// The group of those who are paid like `payee`; made if there is none. If there is work it has a job. `None` when
+    /// no more ids are left.
+    pub fn group(
+        &mut self,
+        class: Class,
+        size: usize,
+        payee: &Arc<Worker>,
+        posting: Option<&Arc<Posting>>,
+    ) -> Option<u32> {
+        let key = (class, size);
+        if let Some(&id) = self.by_class.get(&key) {
+            return Some(id);
+        }
+        let id = self.next_id()?;
+        let mut group = Group::new(key.clone(), payee.clone());
+        if let Some(posting) = posting {
+            if self.posting.is_none() || self.channels.is_empty() {
+                self.begin(posting);
+            }
+            give(&mut group, self.jobs, posting);
+        }
+        self.groups.insert(id, group);
+        self.by_class.insert(key, id);
+        Some(id)
+    }
+
+    fn next_id(&mut self) -> Option<u32> {
+        self.last_id = self.last_id.checked_add(1)?;
+        Some(self.last_id)
+    }
+
+    /// Opens a channel in the group `group`: its id, for `make` to answer with before the channel is given its first job.
+    pub fn open(
+        &mut self,
+        group: u32,
+        make: impl FnOnce(u32, u64) -> Channel,
+        out: &mut Vec<u8>,
+        said: impl FnOnce(u32, &Channel, &mut Vec<u8>),
+    ) -> Option<u32> {
+        let id = self.next_id()?;
+        let in_group = self.groups.get_mut(&group)?;
+        in_group.channels += 1;
+        let tip = self.seen.tip();
+        let current = in_group.current().filter(|(_, work)| work.tip == tip);
+        let channel = make(id, current.map_or(self.jobs + 1, |(from, _)| from));
+        said(id, &channel, out);
+        if let Some((_, work)) = current {
+            begin_on(work, id, &channel.kind, out);
+        }
+        self.channels.insert(id, Box::new(channel));
+        Some(id)
+    }
+
+    /// Takes the channel `id` away, and its group if it was the last.
+    pub fn remove(&mut self, id: u32) -> Option<Box<Channel>> {
+        let channel = self.channels.remove(&id)?;
+        if let Some(group) = self.groups.get_mut(&channel.group) {
+            group.channels -= 1;
+            if group.channels == 0 {
+                self.by_class.remove(&group.key);
+                self.groups.remove(&channel.group);
+            }
+        }
+        Some(channel)
+    }
+
+    fn begin(&mut self, posting: &Posting) {
+        self.jobs += 1;
+        if self.posting.is_none() || self.seen.tip() != posting.tip {
+            self.tip_from = self.jobs;
+            self.seen.begin(posting.tip);
+        }
+        self.posting = Some(posting.id);
+    }
+
+    /// Gives all groups the work of `posting`, and says so to them; or to their channels, if those take standard jobs only.
+    pub fn refresh(&mut self, posting: &Arc<Posting>, only_standard: bool, out: &mut Vec<u8>) {
+        let had_work = self.posting.is_some();
+        let is_new_tip = !had_work || self.seen.tip() != posting.tip;
+        self.begin(posting);
+        for (&id, group) in &mut self.groups {
+            let work = give(group, self.jobs, posting).filter(|_| had_work && !only_standard);
+            match work.map(|work| (work, work.frames())) {
+                Some((_, Some(frames))) if is_new_tip => frames.write_new_tip(id, out),
+                Some((_, Some(frames))) => frames.write_active(id, out),
+                Some((work, None)) => cannot_say(work),
+                None => {}
+            }
+        }
+        // The first that a channel hears of is for itself.
+        if !had_work || only_standard {
+            for (&id, channel) in &self.channels {
+                let current = self.groups.get(&channel.group).and_then(Group::current);
+                let Some((_, work)) = current.filter(|(from, _)| *from == self.jobs) else { continue };
+                match channel.kind.extranonce(&[]) {
+                    Some(extranonce) if !is_new_tip => write_standard(work, id, &extranonce, out),
+                    _ => begin_on(work, id, &channel.kind, out),
+                }
+            }
+        }
+    }
+
+    /// Looks after the difficulty of all; the ids of those that have another now.
+    pub fn tick(&mut self, network: Option<Difficulty>, now_ms: u64) -> Vec<u32> {
+        let mut changed = Vec::new();
+        for (&id, channel) in &mut self.channels {
+            let vardiff = &mut channel.vardiff;
+            let is_lowered = network.is_some_and(|network| vardiff.network(network, now_ms));
+            if vardiff.tick(now_ms) || is_lowered {
+                changed.push(id);
+            }
+        }
+        changed
+    }
+
+    /// A share of the channel `id`, which earned `work`, was accepted.
+    pub fn accepted(
+        &mut self,
+        id: u32,
+        sequence_number: u32,
+        work: share::Work,
+        (config, now_ms): (&config::Acks, u64),
+        out: &mut Vec<u8>,
+    ) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        channel.acks.add(sequence_number, work, now_ms);
+        if channel.acks.are_due(config, now_ms) {
+            channel.acks.write(id, out);
+        } else if !std::mem::replace(&mut channel.acks.is_noted, true) {
+            self.unacknowledged.push(id);
+        }
+    }
+
+    /// Acknowledges what has waited for long enough.
+    pub fn acknowledge(&mut self, config: &config::Acks, now_ms: u64, out: &mut Vec<u8>) {
+        let channels = &mut self.channels;
+        self.unacknowledged.retain(|id| {
+            let Some(Channel { acks, .. }) = channels.get_mut(id).map(Box::as_mut) else { return false };
+            if acks.are_due(config, now_ms) {
+                acks.write(*id, out);
+            }
+            acks.is_noted = acks.wait();
+            acks.is_noted
+        });
+    }
+}
+
+/// Gives `group` the work of `posting`, if there is any.
+fn give<'a>(group: &'a mut Group, from: u64, posting: &Posting) -> Option<&'a Arc<Work>> {
+    match posting.work_of(&group.payee, group.size()) {
+        Ok(work) => {
+            group.give(from, work);
+            group.current().map(|(_, work)| work)
+        }
+        Err(error) => {
+            tracing::error!(%error, "no job: no valid coinbase");
+            None
+        }
+    }
+}
+
+/// Gives a channel its first job of a tip: one to come, and then that it has come.
+fn begin_on(work: &Arc<Work>, id: u32, kind: &Kind, out: &mut Vec<u8>) {
+    match (kind.extranonce(&[]), work.frames()) {
+        (Some(extranonce), _) => write_standard_on_new_tip(work, id, &extranonce, out),
+        (None, Some(frames)) => frames.write_new_tip(id, out),
+        (None, None) => cannot_say(work),
+    }
+}
+
+/// Says so where somebody can do something about it.
+pub(super) fn cannot_say(work: &Work) {
+    tracing::error!(height = work.job.height, "no job for V2: a half of the coinbase is longer than 64 KiB");
+}
