@@ -2,8 +2,8 @@
 //! sockets, a real browser. Nothing here calls Sluice's own code: the miner in `support/miner.rs` is written from the
 //! protocol's description alone, the chain is asked through the node, and the ledger is read by SQL.
 //!
-//! What must be installed: PostgreSQL, Chromium and a Bitcoin node; `scripts/test` sees to all three. Every process
-//! that a test starts is ended with it; every file lies in a temporary directory.
+//! What must be installed: PostgreSQL, Chromium, a Bitcoin node and two clients of Stratum V2; `scripts/test` sees to all
+//! of them. Every process that a test starts is ended with it; every file lies in a temporary directory.
 
 // A test has no better answer to an unexpected error than to fail where it happened.
 #![allow(clippy::unwrap_used)]
@@ -16,6 +16,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod doors;
+mod interop;
 mod killed;
 mod nodes;
 mod outage;

@@ -13,6 +13,7 @@ use std::{
 pub mod books;
 pub mod browser;
 pub mod cable;
+pub mod clients;
 pub mod flood;
 pub mod http;
 pub mod miner;

@@ -1,17 +1,10 @@
-//! The least that a Stratum V1 server can do: the same work on the sockets as a pool, and nothing else. What a pool
+//! The least that a Stratum V1 or V2 server can do: the same work on the sockets as a pool, and nothing else. What a pool
 //! costs over this floor is its own.
 //!
 //! It is built as servers mostly are: one task per connection, each woken for a new job. It judges nothing, stores
 //! nothing and limits nothing but the length of a line; never let it listen to a network.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use serde::Deserialize;
@@ -23,6 +16,8 @@ use tokio::{
     time::sleep,
 };
 
+pub mod v2;
+
 /// The answer to every submission: the id is fixed, as with clients that give all submissions the same.
 const ACCEPTED: &[u8] = b"{\"id\":4,\"result\":true,\"error\":null}\n";
 /// As a pool has it before the first job.
@@ -30,19 +25,26 @@ const DIFFICULTY: &[u8] = b"{\"id\":null,\"method\":\"mining.set_difficulty\",\"
 /// The longest line, in bytes.
 const MAX_LINE: usize = 16 << 10;
 
-/// A whole `mining.notify`, with its line break, as every connection gets it.
-pub type Line = Arc<[u8]>;
+/// A job as every connection gets it: a whole `mining.notify`, with its line break, or in V2 frames.
+pub type Job = Arc<[u8]>;
 
 /// Serves who connects: the present line of `job` after the authorization, and each new one at once. Runs until
 /// dropped; connections go on until the runtime ends or `job` is closed.
-pub async fn serve(listener: TcpListener, job: watch::Receiver<Line>) {
-    let seats = Arc::new(AtomicU32::new(1));
-    loop {
+pub async fn serve(listener: TcpListener, job: watch::Receiver<Job>) {
+    accept(listener, |stream, seat| converse(stream, job.clone(), seat)).await;
+}
+
+/// Gives everybody who connects a task and a number.
+async fn accept<C>(listener: TcpListener, converse: impl Fn(TcpStream, u32) -> C)
+where
+    C: Future<Output = io::Result<()>> + Send + 'static,
+{
+    for seat in 1.. {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (job, seat) = (job.clone(), seats.fetch_add(1, Relaxed));
+                let conversation = converse(stream, seat);
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, job, seat).await {
+                    if let Err(error) = conversation.await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -55,7 +57,7 @@ pub async fn serve(listener: TcpListener, job: watch::Receiver<Line>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, mut job: watch::Receiver<Line>, seat: u32) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, mut job: watch::Receiver<Job>, seat: u32) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut buffer, mut out, mut authorized) = (BytesMut::with_capacity(512), Vec::new(), false);
     loop {

@@ -2,7 +2,7 @@
 //!
 //! This crate does: keep a chain in memory that behaves like a Bitcoin node ([`Chain`], a [`template::Node`]), with
 //! made-up transactions, blocks of mainnet size, full checking of what is submitted and a difficulty of its own;
-//! search nonces ([`grind`]); mine on any Stratum V1 pool, at a set rate ([`mine`]); load a pool with many clients and
+//! search nonces ([`grind`]); mine on any pool, in Stratum V1 or V2, at a set rate ([`mine`]); load a pool with many clients and
 //! take the time ([`swarm`]), beside a server that does nothing but the socket work ([`floor`]).
 //!
 //! It does not: speak to a Bitcoin network, verify scripts or signatures (it knows the transactions that it made
@@ -23,4 +23,4 @@ pub mod miner;
 pub mod swarm;
 
 pub use chain::{Chain, ChainConfig};
-pub use miner::{MinerConfig, MinerError, Report, mine};
+pub use miner::{Kind, MinerConfig, MinerError, Protocol, Report, mine};

@@ -1,8 +1,14 @@
-//! A CPU miner that speaks Stratum V1: for trying things, for the demo and for tests.
+//! A CPU miner that speaks Stratum V1 and V2: for trying things, for the demo and for tests.
 
-use std::{fmt, future::Future, io, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use stratum::v1::Lines;
+use stratum::noise::{self, AuthorityPublicKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -12,14 +18,17 @@ use tokio::{
 
 use crate::miner::{
     rig::Rig,
-    session::{Event, Session},
+    session::{Broken, Event, Session},
     work::Found,
 };
 
-mod message;
 mod rig;
 mod session;
+mod v1;
+mod v2;
 mod work;
+
+pub use v2::Kind;
 
 /// What the miner calls itself.
 const AGENT: &str = concat!("sluice-miner/", env!("CARGO_PKG_VERSION"));
@@ -33,8 +42,8 @@ const OPENING: Duration = Duration::from_secs(15);
 /// How long a pool may be silent: it is to send a job at least every minute.
 const SILENCE: Duration = Duration::from_secs(150);
 
-/// How long to wait for the answers to the last shares when it is time to stop.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long to wait for the answers to the last shares when it is time to stop: a pool may gather those that it accepts.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The waits between attempts to connect double from the first to the last of these.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -42,20 +51,28 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How often the log says how it goes.
 const REPORT: Duration = Duration::from_secs(30);
 
-/// The longest line that a pool may send, in bytes.
-const MAX_LINE: usize = 1 << 16;
-
 /// Shares on their way from the threads to the pool. When it is full, the threads wait.
 const FOUND_QUEUE: usize = 64;
+
+/// How to speak to the pool.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    /// Stratum V1.
+    V1,
+    /// Stratum V2, with the pool that this key belongs to.
+    V2(AuthorityPublicKey, Kind),
+}
 
 /// What to mine with, and where.
 #[derive(Clone, Debug)]
 pub struct MinerConfig {
+    /// How to speak to it.
+    pub protocol: Protocol,
     /// The pool, as host:port.
     pub connect: String,
     /// As the pool wants it: mostly `address.worker`.
     pub user: String,
-    /// Most pools take any.
+    /// Most pools take any. V2 has none.
     pub password: String,
     /// Hashes a second of all threads together; without, as many as can be.
     pub hashrate: Option<f64>,
@@ -106,17 +123,29 @@ pub enum MinerError {
         /// Why, as the pool says it.
         words: String,
     },
+    /// Somebody else answers, or the key is that of another pool.
+    #[error(
+        "the server at {connect} is not the pool of the key in the URL: {error}. Compare it with what the pool says; if \
+         the pool has not changed its key, somebody stands in between"
+    )]
+    Untrusted {
+        /// Which server.
+        connect: String,
+        /// What is wrong with it.
+        error: noise::Error,
+    },
 }
 
 /// How a connection ended.
 enum End {
     Stopped,
-    Refused(String),
+    /// For good, if it is so at the first attempt.
+    Refused(MinerError),
     Lost(String),
 }
 
 /// Mines until `stop` completes. A pool that cannot be reached or goes away is tried again and again; only one that
-/// refuses the user at the first attempt ends it.
+/// refuses the user, or is another than its key says, at the first attempt ends it.
 pub async fn mine(config: MinerConfig, stop: impl Future<Output = ()>) -> Result<Report, MinerError> {
     config.check()?;
     let (sender, found) = mpsc::channel(FOUND_QUEUE);
@@ -137,11 +166,8 @@ pub async fn mine(config: MinerConfig, stop: impl Future<Output = ()>) -> Result
         miner.authorized = false;
         let error = match miner.connection(stop.as_mut()).await {
             End::Stopped => break,
-            End::Refused(words) if !miner.known => {
-                let MinerConfig { connect, user, .. } = miner.config;
-                return Err(MinerError::Refused { connect, user, words });
-            }
-            End::Refused(words) => format!("it refuses the user: {words}"),
+            End::Refused(error) if !miner.known => return Err(error),
+            End::Refused(error) => error.to_string(),
             End::Lost(error) => error,
         };
         miner.rig.set(None);
@@ -205,8 +231,11 @@ impl Miner {
             },
         };
         let _ = stream.set_nodelay(true); // only slower without
-        let (mut session, mut out) = Session::open(&self.config, self.serial);
-        let (mut lines, mut buf) = (Lines::new(MAX_LINE), Vec::with_capacity(4096));
+        let (mut session, mut out) = match self.open() {
+            Ok(opened) => opened,
+            Err(error) => return End::Lost(error.to_string()),
+        };
+        let (mut buf, mut events) = (Vec::with_capacity(4096), Vec::new());
         let mut silent_until = Instant::now() + OPENING;
         let mut farewell = None;
         let (mut progress, mut ticks) = ((self.rig.hashes(), Instant::now()), interval(REPORT));
@@ -214,7 +243,7 @@ impl Miner {
         ticks.reset();
         loop {
             if !out.is_empty() {
-                match timeout(IO_TIMEOUT, stream.write_all(out.as_bytes())).await {
+                match timeout(IO_TIMEOUT, stream.write_all(&out)).await {
                     Ok(Ok(())) => out.clear(),
                     Ok(Err(error)) => return End::Lost(format!("the connection broke: {error}")),
                     Err(_) => return End::Lost("it does not take what is sent".into()),
@@ -226,29 +255,26 @@ impl Miner {
             tokio::select! {
                 read = stream.read_buf(&mut buf) => {
                     match read {
-                        Ok(0) => return End::Lost("it closed the connection".into()),
+                        Ok(0) => return End::Lost(format!("it closed the connection{}", session.hint())),
                         Ok(_) => {}
                         Err(error) => return End::Lost(format!("the connection broke: {error}")),
                     }
-                    let mut arrived = &buf[..];
-                    loop {
-                        let line = match lines.next(&mut arrived) {
-                            Ok(Some(line)) => line,
-                            Ok(None) => break,
-                            Err(error) => return End::Lost(error.to_string()),
-                        };
-                        let event = match session.on_line(line, &mut out) {
-                            Ok(event) => event,
-                            Err(broken) => return End::Lost(broken.to_string()),
-                        };
-                        for event in [event, session.early_work()].into_iter().flatten() {
-                            if let Event::Refused(words) = event {
-                                return End::Refused(words);
-                            }
-                            self.on_event(event, farewell.is_some());
-                        }
-                    }
+                    let arrived = session.arrived(&mut buf, &mut out, &mut events);
                     buf.clear();
+                    for event in events.drain(..) {
+                        if let Event::Refused(words) = event {
+                            let MinerConfig { connect, user, .. } = self.config.clone();
+                            return End::Refused(MinerError::Refused { connect, user, words });
+                        }
+                        self.on_event(event, farewell.is_some());
+                    }
+                    match arrived {
+                        Ok(()) => {}
+                        Err(Broken::Untrusted(error)) => {
+                            return End::Refused(MinerError::Untrusted { connect: self.config.connect.clone(), error });
+                        }
+                        Err(broken) => return End::Lost(broken.to_string()),
+                    }
                     if self.authorized {
                         silent_until = Instant::now() + SILENCE;
                     }
@@ -259,7 +285,9 @@ impl Miner {
                     }
                 }
                 _ = ticks.tick() => progress = self.log(progress),
-                () = sleep_until(silent_until) => return End::Lost("it has said nothing for too long".into()),
+                () = sleep_until(silent_until) => {
+                    return End::Lost(format!("it has said nothing for too long{}", session.hint()));
+                }
                 () = stop.as_mut(), if farewell.is_none() => {
                     farewell = Some(Instant::now() + FAREWELL);
                     self.rig.set(None);
@@ -267,6 +295,22 @@ impl Miner {
                 () = sleep_until(farewell.unwrap_or(silent_until)), if farewell.is_some() => return End::Stopped,
             }
         }
+    }
+
+    /// A session, and what opens it.
+    fn open(&self) -> Result<(Box<dyn Session>, Vec<u8>), noise::Error> {
+        Ok(match self.config.protocol {
+            Protocol::V1 => {
+                let (session, out) = v1::Stream::open(&self.config, self.serial);
+                (Box::new(session), out)
+            }
+            Protocol::V2(key, kind) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let now = u32::try_from(now).unwrap_or(u32::MAX);
+                let opened = v2::Stream::open(&self.config, (key, kind), self.serial, &rand::random(), now)?;
+                (Box::new(opened.0), opened.1)
+            }
+        })
     }
 
     fn on_event(&mut self, event: Event, stopping: bool) {

@@ -1,4 +1,4 @@
-//! Many Stratum V1 clients in one process: load for a pool, and a stopwatch.
+//! Many clients in one process, of Stratum V1 or V2: load for a pool, and a stopwatch.
 //!
 //! The clients do not hash. Their submissions are well formed and never alike, but their hash is what it happens to be:
 //! a pool whose difficulty is pinned below 2^-32 (where every hash meets the target) accepts them all after judging
@@ -19,11 +19,12 @@ use tokio::{
 };
 
 mod histogram;
-mod line;
 mod link;
 mod pace;
 mod score;
 mod spread;
+mod v1;
+mod v2;
 
 pub use histogram::Histogram;
 pub use score::Answers;
@@ -39,19 +40,30 @@ const HEAVY_EVERY: usize = 10;
 const HEAVY: f64 = 0.9;
 /// Connections that are being opened at once: less than the usual backlog of a listener.
 const OPENING: usize = 64;
-/// How long to wait for the last answers after a load.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long to wait for the last answers after a load: in V2 they may be gathered.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// The most connections of a swarm, within the ports that a system has for one address.
 pub const MAX_CONNECTIONS: usize = 19_000;
+
+/// What a swarm speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Stratum V1.
+    V1,
+    /// Stratum V2, over an extended channel for each connection.
+    V2,
+}
 
 /// Whom a swarm mines at, and as whom.
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
+    /// What it speaks.
+    pub protocol: Protocol,
     /// The pool, as host:port.
     pub connect: String,
     /// Payout address, or whatever the pool knows its users by; each connection is a worker of it: `user.w7`.
     pub user: String,
-    /// Most pools take any.
+    /// Most pools take any. V2 has none.
     pub password: String,
 }
 
@@ -105,6 +117,10 @@ enum Fault {
     TooLong,
     #[error("mining.subscribe was not answered with an extranonce: is this a Stratum V1 pool?")]
     Subscription,
+    #[error("not Stratum V2 as it should be: {0}")]
+    Unread(stratum::v2::Fault),
+    #[error("{0}: is this a Stratum V2 pool?")]
+    Noise(stratum::noise::Error),
     #[error("{what} took longer than {seconds} s")]
     Silent { what: &'static str, seconds: u64 },
     #[error("too many connections: at most {MAX_CONNECTIONS}")]
@@ -128,7 +144,7 @@ impl Swarm {
         Self { config, links: Vec::new(), ears: JoinSet::new(), score }
     }
 
-    /// Opens connections until there are `connections`; each is subscribed, authorized and has a job. Must be called
+    /// Opens connections until there are `connections`; each is known to the pool and has a job. Must be called
     /// within a tokio runtime.
     ///
     /// # Errors
@@ -145,7 +161,7 @@ impl Swarm {
                 let (config, score, index) = (self.config.clone(), self.score.clone(), next);
                 let user = format!("{}.w{index}", config.user);
                 opening.spawn(async move {
-                    let opened = Ear::open(index, &config.connect, &user, &config.password, score).await;
+                    let opened = Ear::open(index, &config, &user, score).await;
                     opened.map_err(|fault| (index + 1, fault))
                 });
                 next += 1;

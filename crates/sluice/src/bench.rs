@@ -7,7 +7,7 @@
 mod any;
 mod apart;
 mod crowd;
-mod line;
+mod job;
 mod role;
 mod shares;
 mod subject;
@@ -17,7 +17,7 @@ mod usage;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Subcommand;
-use sandbox::swarm::MAX_CONNECTIONS;
+use sandbox::swarm::{MAX_CONNECTIONS, Protocol};
 
 use crate::{failure::Failure, files, run::told_to_stop};
 use subject::Subject;
@@ -34,8 +34,11 @@ pub struct Options {
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Connections: of the crowd that a new block is sent to (9000; 1000 with --quick), or to the pool of --connect
-    /// (200).
+    /// In Stratum V2, over extended channels.
+    #[arg(long)]
+    v2: bool,
+    /// Connections: of the crowd that a new block is sent to (9000; in V2 5000; 1000 with --quick), or to the pool of
+    /// --connect (200).
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(10..=MAX_CONNECTIONS as i64))]
     connections: Option<u16>,
     /// Loads this pool instead, and says how it answers. It is load: for pools of your own. The clients do not hash, so
@@ -64,17 +67,25 @@ enum Role {
     Floor {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        #[arg(long)]
+        v2: bool,
+        /// Signs a certificate for each connection.
+        #[arg(long)]
+        signs: bool,
     },
     /// The pool, on a chain of its own.
     #[command(hide = true)]
     Pool {
         #[arg(long)]
         dir: PathBuf,
+        #[arg(long)]
+        v2: bool,
     },
 }
 
 /// How much is measured.
 struct Plan {
+    protocol: Protocol,
     /// Connections that are idle, and that a new block is sent to.
     crowd: usize,
     /// How long the crowd is left alone, and how long it mines before the blocks.
@@ -91,16 +102,21 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(quick: bool, crowd: Option<u16>) -> Self {
+    fn new(protocol: Protocol, quick: bool, crowd: Option<u16>) -> Self {
         let seconds = Duration::from_secs;
+        // A turn in V2 ends with seconds of waiting for what is gathered of the acknowledgements.
+        let (usual, rounds) = match protocol {
+            Protocol::V1 => (9_000, 9),
+            Protocol::V2 => (5_000, 7),
+        };
         let crowd = |usual| crowd.map_or(usual, usize::from);
         let (miners, rates) = (200, &[2_000, 20_000][..]);
         if quick {
             let (idle, mining, window) = (seconds(2), seconds(3), seconds(3));
-            Self { crowd: crowd(1_000), idle, mining, blocks: 3, miners, rates, window, rounds: 1 }
+            Self { protocol, crowd: crowd(1_000), idle, mining, blocks: 3, miners, rates, window, rounds: 1 }
         } else {
             let (idle, mining, window) = (seconds(5), seconds(8), seconds(3));
-            Self { crowd: crowd(9_000), idle, mining, blocks: 5, miners, rates, window, rounds: 9 }
+            Self { protocol, crowd: crowd(usual), idle, mining, blocks: 5, miners, rates, window, rounds }
         }
     }
 }
@@ -108,14 +124,14 @@ impl Plan {
 /// Runs what was asked for.
 pub async fn bench(options: Options) -> Result<(), Failure> {
     match options.role {
-        Some(Role::Floor { listen }) => return role::floor(listen).await,
-        Some(Role::Pool { dir }) => return role::pool(&dir).await,
+        Some(Role::Floor { listen, v2, signs }) => return role::floor(listen, protocol(v2), signs).await,
+        Some(Role::Pool { dir, v2 }) => return role::pool(&dir, protocol(v2)).await,
         None => files::allow(),
     }
     let work = async {
         match (&options.connect, &options.user) {
             (Some(connect), Some(user)) => any::measure(&options, connect, user).await,
-            _ => compare(&Plan::new(options.quick, options.connections)).await,
+            _ => compare(&Plan::new(protocol(options.v2), options.quick, options.connections)).await,
         }
     };
     tokio::select! {
@@ -128,11 +144,15 @@ pub async fn bench(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
+fn protocol(is_v2: bool) -> Protocol {
+    if is_v2 { Protocol::V2 } else { Protocol::V1 }
+}
+
 /// The floor and the pool, by the same measure.
 async fn compare(plan: &Plan) -> Result<Table, Failure> {
     let mut table = Table::beside_the_floor();
     let mut crowds = Vec::new();
-    for subject in [Subject::floor().await?, Subject::pool().await?] {
+    for subject in [Subject::floor(plan.protocol).await?, Subject::pool(plan.protocol).await?] {
         crowds.push(crowd::measure(subject, plan).await?);
     }
     if let [floor, pool] = &crowds[..] {
@@ -140,6 +160,11 @@ async fn compare(plan: &Plan) -> Result<Table, Failure> {
         let mut row = |what: String, unit, floor, pool| table.push(Row::new(what, unit, floor, pool));
         let of = |duration: Duration| duration.as_secs_f64();
         row("CPU to set up a connection".into(), Unit::Micros, of(floor.setup), of(pool.setup));
+        if plan.protocol == Protocol::V2 {
+            let signing = crowd::set_up(&Subject::signing_floor().await?, plan).await?;
+            let what = "the same, beside a floor that signs for each connection";
+            row(what.into(), Unit::Micros, of(signing), of(pool.setup));
+        }
         row("memory of an idle connection".into(), Unit::Bytes, floor.memory, pool.memory);
         row("CPU of an idle connection in a second".into(), Unit::Micros, of(floor.idle), of(pool.idle));
         row(format!("new block to {size}: CPU per connection"), Unit::Micros, of(floor.cpu), of(pool.cpu));
@@ -149,17 +174,19 @@ async fn compare(plan: &Plan) -> Result<Table, Failure> {
         row("the same, in parts of first to last".into(), Unit::Percent, floor.part(), pool.part());
         table.notes.extend([floor, pool].into_iter().flat_map(|crowd| crowd.notes.clone()));
     }
-    let mut pair = [Subject::floor().await?, Subject::pool().await?];
+    let mut pair = [Subject::floor(plan.protocol).await?, Subject::pool(plan.protocol).await?];
     for shares in shares::measure(&mut pair, plan).await? {
         let at = format!("at {} shares/s", shares.rate);
         let [floor, pool] = &shares.each;
-        let mut row = |what: &str, floor: Duration, pool: Duration| {
-            let (floor, pool) = (floor.as_secs_f64(), pool.as_secs_f64());
-            table.push(Row::new(format!("{what} {at}"), Unit::Micros, floor, pool));
-        };
-        row("CPU per accepted share", floor.cpu_per_share(), pool.cpu_per_share());
-        row("ack p50", floor.latency.percentile(0.5), pool.latency.percentile(0.5));
-        row("ack p99", floor.latency.percentile(0.99), pool.latency.percentile(0.99));
+        let cpu = [floor, pool].map(|served| served.cpu_per_share().as_secs_f64());
+        table.push(Row::new(format!("CPU per accepted share {at}"), Unit::Micros, cpu[0], cpu[1]));
+        for (what, part) in [("ack p50", 0.5), ("ack p99", 0.99)] {
+            let [floor, pool] = [floor, pool].map(|served| served.latency.percentile(part).as_secs_f64());
+            table.push(match plan.protocol {
+                Protocol::V1 => Row::new(format!("{what} {at}"), Unit::Micros, floor, pool),
+                Protocol::V2 => Row::unlike(format!("{what} {at} (gathered)"), Unit::Millis, floor, pool),
+            });
+        }
         table.notes.extend(shares.notes());
     }
     Ok(table)

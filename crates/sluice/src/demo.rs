@@ -138,7 +138,7 @@ fn mine(
         let Ok(user) = user else { return };
         let connect = format!("127.0.0.1:{port}");
         let config =
-            MinerConfig { connect, user, password: "x".into(), hashrate: Some(hashrate), threads: 1 };
+            MinerConfig { protocol: sandbox::Protocol::V1, connect, user, password: "x".into(), hashrate: Some(hashrate), threads: 1 };
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };

@@ -38,7 +38,7 @@ enum Command {
     Check(ConfigFile),
     /// Brings the ledger's database to the present form, and ends.
     Migrate(ConfigFile),
-    /// A CPU miner, for trying things.
+    /// A CPU miner in Stratum V1 and V2, for trying things.
     Miner(mine::Options),
     /// Measures the pool beside the least that its sockets cost, or loads any pool.
     Bench(bench::Options),

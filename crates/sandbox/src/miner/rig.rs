@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     grind::Header,
-    miner::work::{Found, Work},
+    miner::work::{Found, Part, Work},
 };
 
 /// How often a paced thread looks up, in batches a second: after each it rests, or takes a newer job.
@@ -40,8 +40,8 @@ struct Shared {
     serial: AtomicU64,
     stop: AtomicBool,
     hashes: AtomicU64,
-    /// Every merkle root gets its own, across jobs too: two jobs may differ in nothing but their name.
-    extranonce2: AtomicU64,
+    /// Parts of the search are numbered across jobs: two jobs may differ in nothing but their name.
+    parts: AtomicU64,
 }
 
 impl Rig {
@@ -54,7 +54,7 @@ impl Rig {
             serial: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             hashes: AtomicU64::new(0),
-            extranonce2: AtomicU64::new(0),
+            parts: AtomicU64::new(0),
         });
         let rig = Self { shared };
         for i in 0..threads {
@@ -104,23 +104,23 @@ impl Shared {
 /// One thread, until the rig or the receiver is gone.
 fn run(shared: &Shared, mut pace: Pace, found: &mpsc::Sender<Found>) {
     while let Some(work) = shared.work() {
-        let extranonce2 = work.extranonce2(shared.extranonce2.fetch_add(1, Relaxed));
-        let root = work.root(&extranonce2);
+        let Part { extranonce2, root, rolls } = work.part(shared.parts.fetch_add(1, Relaxed));
         // Starting with another roll for each job shows the pool that we mean it.
-        let rolls = (0..work.rolls()).map(|roll| roll.wrapping_add(work.serial));
-        let headers = rolls.map(|roll| work.version_bits(roll)).map(|bits| (bits, work.header(&root, bits)));
-        for (version_bits, header) in headers {
+        for version_bits in rolls.map(|roll| work.version_bits(roll.wrapping_add(work.serial))) {
+            let version = work.rolled(version_bits);
             let report = |nonce, header: &Header| Found {
                 serial: work.serial,
                 job_id: work.job_id.clone(),
                 extranonce2: extranonce2.clone(),
                 time: work.time,
                 nonce,
+                version,
                 version_bits: (work.mask != 0).then_some(version_bits),
                 is_block: work
-                    .network_target
+                    .network_target()
                     .is_some_and(|t| t.is_met_by(&sha256::double(&header.with(nonce)))),
             };
+            let header = work.header(&root, version);
             if !exhaust(shared, &work, &Header::new(header), &mut pace, &mut |nonce, header| {
                 found.blocking_send(report(nonce, header)).is_ok()
             }) {

@@ -1,5 +1,7 @@
 //! The miner against a pool of a few lines, which judges shares with `share::check`.
 
+mod v2;
+
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ use super::*;
 
 fn config(connect: String) -> MinerConfig {
     MinerConfig {
+        protocol: Protocol::V1,
         connect,
         user: "me.rig".into(),
         password: "x".into(),

@@ -2,88 +2,96 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Write as _},
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use serde_json::json;
-use stratum::v1::Lines;
+use stratum::{noise::Receiver, v1::Lines};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use super::{
-    Fault,
-    line::{self, Job, Said},
-    score::Score,
-};
+use super::{Fault, Protocol, SwarmConfig, score::Score, v1, v2};
 
 /// How long a pool may take for each step of the opening.
 const STEP: Duration = Duration::from_secs(20);
-/// The longest line that a pool may send, in bytes.
-const MAX_LINE: usize = 1 << 16;
 /// Submissions on their way on one connection; with more, further ones are skipped and counted.
 const MAX_WAITING: usize = 256;
-/// The id of every submission: replies come in the order of the requests, and a fixed id can have a fixed reply.
-const SUBMIT_ID: u64 = 4;
 
 /// A connection, shared by the task that hears it and the pacer that submits on it.
 pub struct Link {
     index: usize,
     stream: TcpStream,
-    /// As JSON.
-    user: String,
-    extranonce2: String,
     work: Mutex<Work>,
 }
 
 /// What is submitted, and what is waited for.
-#[derive(Default)]
 struct Work {
-    /// A submission up to its nonce; empty without a job.
-    submission: Vec<u8>,
-    nonce: u32,
+    voice: Voice,
     /// When the submissions that are not answered yet were sent.
     waiting: VecDeque<Instant>,
     /// What the socket has not taken yet.
     unsent: Vec<u8>,
 }
 
+/// What submits, in the words of a protocol.
+pub enum Voice {
+    V1(v1::Voice),
+    V2(Box<v2::Voice>),
+}
+
+/// What finds the words in the bytes that arrive.
+pub enum Hearing {
+    V1(Lines),
+    V2(Receiver),
+}
+
+/// What a pool said.
+pub enum Said {
+    /// So many submissions are accepted.
+    Accepted(u32),
+    /// One is not, for this reason.
+    Refused(String),
+    /// There is a new job.
+    Job {
+        /// Whether it ends all earlier ones.
+        is_clean: bool,
+    },
+}
+
 /// The hearing end of a [`Link`].
 pub struct Ear {
     link: Arc<Link>,
-    lines: Lines,
+    hearing: Hearing,
     score: Arc<Score>,
 }
 
 impl Ear {
-    /// Connects, subscribes, authorizes and waits for the first job.
+    /// Connects, says who we are and waits for the first job.
     pub async fn open(
         index: usize,
-        connect: &str,
+        config: &SwarmConfig,
         user: &str,
-        password: &str,
         score: Arc<Score>,
     ) -> Result<(Arc<Link>, Self), Fault> {
-        let stream = step("connecting", TcpStream::connect(connect)).await?.map_err(Fault::Connect)?;
+        let stream =
+            step("connecting", TcpStream::connect(&config.connect)).await?.map_err(Fault::Connect)?;
         stream.set_nodelay(true).map_err(Fault::Connect)?;
-        let user = json!(user).to_string();
-        let link = Link { index, stream, user, extranonce2: String::new(), work: Mutex::default() };
-        let mut opening = Opening { link, lines: Lines::new(MAX_LINE), said: VecDeque::new(), score };
-        opening.say(1, "mining.subscribe", json!(["sluice-swarm/1.0"])).await?;
-        let size = step("mining.subscribe", opening.size()).await??;
-        opening.link.extranonce2 = "00".repeat(size);
-        let authorize =
-            json!([serde_json::from_str::<String>(&opening.link.user).unwrap_or_default(), password]);
-        opening.say(2, "mining.authorize", authorize).await?;
-        step("mining.authorize", opening.authorized()).await??;
-        step("the first job", opening.job()).await??;
-        let Opening { link, lines, said, score } = opening;
-        said.iter().for_each(|line| link.heard(line, Instant::now(), &score));
-        let link = Arc::new(link);
-        Ok((link.clone(), Self { link, lines, score }))
+        let (voice, hearing) = match config.protocol {
+            Protocol::V1 => {
+                let (voice, lines) = v1::open(&stream, user, &config.password).await?;
+                (Voice::V1(voice), Hearing::V1(lines))
+            }
+            Protocol::V2 => {
+                let (voice, receiver) = v2::open(&stream, user).await?;
+                (Voice::V2(Box::new(voice)), Hearing::V2(receiver))
+            }
+        };
+        let work = Mutex::new(Work { voice, waiting: VecDeque::new(), unsent: Vec::new() });
+        let link = Arc::new(Link { index, stream, work });
+        Ok((link.clone(), Self { link, hearing, score }))
     }
 
     /// Hears the pool until it closes the connection.
@@ -93,8 +101,8 @@ impl Ear {
     }
 
     async fn read(&mut self) -> Result<(), Fault> {
-        let (link, score) = (&self.link, &self.score);
-        link.more(&mut self.lines, |line, at| link.heard(line, at, score)).await
+        let Self { link, hearing, score } = self;
+        arrived(&link.stream, |bytes, at| link.heard(hearing, bytes, at, score)).await
     }
 }
 
@@ -107,19 +115,19 @@ impl Link {
     /// Sends one submission that was not sent before. False: there is no job, or too much waits already.
     pub fn submit(&self) -> bool {
         let mut work = self.work();
-        if work.submission.is_empty() || work.waiting.len() >= MAX_WAITING {
-            return false;
+        let Work { voice, waiting, unsent } = &mut *work;
+        let is_sent = waiting.len() < MAX_WAITING
+            && match voice {
+                Voice::V1(voice) => voice.submit(unsent),
+                Voice::V2(voice) => voice.submit(unsent),
+            };
+        if is_sent {
+            waiting.push_back(Instant::now());
         }
-        let Work { submission, nonce, waiting, unsent } = &mut *work;
-        unsent.extend_from_slice(submission);
-        // Writing to a Vec cannot fail.
-        let _ = writeln!(unsent, "{nonce:08x}\"]}}");
-        *nonce = nonce.wrapping_add(1);
-        waiting.push_back(Instant::now());
         if let Ok(written) = self.stream.try_write(unsent) {
             unsent.drain(..written);
         }
-        true
+        is_sent
     }
 
     /// Submissions that are not answered yet.
@@ -133,7 +141,10 @@ impl Link {
         let count = work.waiting.len();
         // Their answers would be taken for those of later ones, so no later ones are sent.
         if count > 0 {
-            work.submission.clear();
+            match &mut work.voice {
+                Voice::V1(voice) => voice.hush(),
+                Voice::V2(voice) => voice.hush(),
+            }
         }
         work.waiting.clear();
         count
@@ -143,122 +154,65 @@ impl Link {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for more bytes, and gives out the lines that they end, with the time when they came.
-    async fn more(&self, lines: &mut Lines, mut hear: impl FnMut(&[u8], Instant)) -> Result<(), Fault> {
-        loop {
-            self.stream.readable().await.map_err(Fault::Broken)?;
-            // Not there while waiting: there are thousands of these.
-            let (at, mut bytes) = (Instant::now(), [0; 4096]);
-            let length = match self.stream.try_read(&mut bytes) {
-                Ok(0) => return Err(Fault::Closed),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(Fault::Broken(error)),
-            };
-            let mut arrived = bytes.get(..length).unwrap_or_default();
-            while let Some(line) = lines.next(&mut arrived).map_err(|_| Fault::TooLong)? {
-                hear(line, at);
-            }
-            return Ok(());
-        }
-    }
-
-    fn heard(&self, line: &[u8], at: Instant, score: &Score) {
-        match line::read(line) {
-            Said::Reply(SUBMIT_ID, result) => {
-                let sent = self.work().waiting.pop_front();
-                score.answered(sent.map(|sent| at.saturating_duration_since(sent)), result.err());
-            }
-            Said::Job(job) => {
-                if job.clean {
-                    score.arrived(self.index, at);
-                }
-                self.take(job);
-            }
-            _ => {}
-        }
-    }
-
-    fn take(&self, job: Job<'_>) {
-        let (user, extranonce2) = (&self.user, &self.extranonce2);
+    fn heard(
+        &self,
+        hearing: &mut Hearing,
+        bytes: &mut [u8],
+        at: Instant,
+        score: &Score,
+    ) -> Result<(), Fault> {
         let mut work = self.work();
-        work.submission.clear();
-        let _ = write!(
-            work.submission,
-            r#"{{"id":{SUBMIT_ID},"method":"mining.submit","params":[{user},{},"{extranonce2}",{},""#,
-            job.id, job.time
-        );
+        let Work { voice, waiting, .. } = &mut *work;
+        let since = |sent: Instant| at.saturating_duration_since(sent);
+        let mut said = |said| match said {
+            Said::Accepted(count) => {
+                let count = waiting.len().min(count as usize);
+                waiting.drain(..count).for_each(|sent| score.answered(Some(since(sent)), None));
+            }
+            Said::Refused(reason) => score.answered(waiting.pop_front().map(since), Some(reason)),
+            Said::Job { is_clean: true } => score.arrived(self.index, at),
+            Said::Job { is_clean: false } => {}
+        };
+        match (hearing, voice) {
+            (Hearing::V1(lines), Voice::V1(voice)) => voice.hear(lines, bytes, &mut said),
+            (Hearing::V2(receiver), Voice::V2(voice)) => voice.hear(receiver, bytes, &mut said),
+            _ => Ok(()), // never: both are of one opening
+        }
     }
 }
 
-/// A connection that is not ready yet.
-struct Opening {
-    link: Link,
-    lines: Lines,
-    /// Lines that nobody has looked at yet.
-    said: VecDeque<Vec<u8>>,
-    score: Arc<Score>,
-}
-
-impl Opening {
-    async fn say(&self, id: u64, method: &str, params: serde_json::Value) -> Result<(), Fault> {
-        let line = format!("{}\n", json!({ "id": id, "method": method, "params": params }));
-        let mut rest = line.as_bytes();
-        while !rest.is_empty() {
-            self.link.stream.writable().await.map_err(Fault::Broken)?;
-            match self.link.stream.try_write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(Fault::Broken(error)),
-            }
+/// Waits for more bytes, and gives them out with the time when they came.
+pub async fn arrived<T>(
+    stream: &TcpStream,
+    take: impl FnOnce(&mut [u8], Instant) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    loop {
+        stream.readable().await.map_err(Fault::Broken)?;
+        // Not there while waiting: there are thousands of these.
+        let (at, mut bytes) = (Instant::now(), [0; 4096]);
+        match stream.try_read(&mut bytes) {
+            Ok(0) => return Err(Fault::Closed),
+            Ok(length) => return take(bytes.get_mut(..length).unwrap_or_default(), at),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Fault::Broken(error)),
         }
-        Ok(())
-    }
-
-    /// The pool's next line.
-    async fn line(&mut self) -> Result<Vec<u8>, Fault> {
-        loop {
-            if let Some(line) = self.said.pop_front() {
-                return Ok(line);
-            }
-            let Self { link, lines, said, .. } = self;
-            link.more(lines, |line, _| said.push_back(line.to_vec())).await?;
-        }
-    }
-
-    async fn size(&mut self) -> Result<usize, Fault> {
-        loop {
-            let line = self.line().await?;
-            match line::read(&line) {
-                Said::Reply(1, Ok(result)) => {
-                    return line::extranonce2_size(result).ok_or(Fault::Subscription);
-                }
-                Said::Reply(1, Err(reason)) => return Err(Fault::Refused(reason)),
-                _ => self.link.heard(&line, Instant::now(), &self.score),
-            }
-        }
-    }
-
-    async fn authorized(&mut self) -> Result<(), Fault> {
-        loop {
-            let line = self.line().await?;
-            match line::read(&line) {
-                Said::Reply(2, Ok(_)) => return Ok(()),
-                Said::Reply(2, Err(reason)) => return Err(Fault::Refused(reason)),
-                _ => self.link.heard(&line, Instant::now(), &self.score),
-            }
-        }
-    }
-
-    async fn job(&mut self) -> Result<(), Fault> {
-        while self.link.work().submission.is_empty() {
-            let line = self.line().await?;
-            self.link.heard(&line, Instant::now(), &self.score);
-        }
-        Ok(())
     }
 }
 
-async fn step<T>(what: &'static str, step: impl Future<Output = T>) -> Result<T, Fault> {
+/// Sends all of `bytes`.
+pub async fn send(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Fault> {
+    while !bytes.is_empty() {
+        stream.writable().await.map_err(Fault::Broken)?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Fault::Broken(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A step of the opening, which may not take too long.
+pub async fn step<T>(what: &'static str, step: impl Future<Output = T>) -> Result<T, Fault> {
     timeout(STEP, step).await.map_err(|_| Fault::Silent { what, seconds: STEP.as_secs() })
 }

@@ -16,7 +16,8 @@ const CONNECTIONS: u16 = 200;
 /// Loads the pool at `connect`.
 pub async fn measure(options: &Options, connect: &str, user: &str) -> Result<Table, Failure> {
     let (connect, user) = (connect.to_owned(), user.to_owned());
-    let mut swarm = Swarm::new(SwarmConfig { connect, user, password: options.password.clone() });
+    let (protocol, password) = (super::protocol(options.v2), options.password.clone());
+    let mut swarm = Swarm::new(SwarmConfig { protocol, connect, user, password });
     let connections = options.connections.unwrap_or(CONNECTIONS);
     let start = Instant::now();
     swarm.grow(connections.into()).await.map_err(Failure::unavailable)?;

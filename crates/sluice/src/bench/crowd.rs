@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandbox::swarm::{Load, Spread, Swarm};
 use tokio::time::{Instant, sleep};
 
-use super::{Plan, subject::Subject};
+use super::{Plan, subject::Subject, usage::Usage};
 use crate::failure::Failure;
 
 /// For what follows an event without anybody waiting for it.
@@ -44,15 +44,7 @@ impl Crowd {
 pub async fn measure(mut subject: Subject, plan: &Plan) -> Result<Crowd, Failure> {
     eprintln!("{}: {} connections", subject.name, plan.crowd);
     let mut swarm = subject.swarm();
-    // The first third fills what the start has left free, and warms up.
-    let first = plan.crowd / 3;
-    swarm.grow(first).await.map_err(Failure::unavailable)?;
-    sleep(2 * SETTLE).await;
-    let before = subject.usage()?;
-    swarm.grow(plan.crowd).await.map_err(Failure::unavailable)?;
-    sleep(2 * SETTLE).await;
-    let after = subject.usage()?;
-    let grown = u32::try_from(plan.crowd - first).unwrap_or(u32::MAX).max(1);
+    let Grown { before, after, count } = grow(&subject, &mut swarm, plan.crowd).await?;
 
     let (start, all) = (Instant::now(), u32::try_from(plan.crowd).unwrap_or(u32::MAX).max(1));
     sleep(plan.idle).await;
@@ -76,14 +68,38 @@ pub async fn measure(mut subject: Subject, plan: &Plan) -> Result<Crowd, Failure
         notes.push(format!("{}: {} connections were lost", subject.name, swarm.lost()));
     }
     Ok(Crowd {
-        setup: after.since(&before) / grown,
-        memory: later.growth(&before) / f64::from(grown),
+        setup: after.since(&before) / count,
+        memory: later.growth(&before) / f64::from(count),
         idle,
         cpu: median(blocks.iter().map(|(cpu, _)| *cpu)) / all,
         last: median(blocks.iter().map(|(_, spread)| spread.last)),
         half: median(blocks.iter().map(|(_, spread)| spread.half)),
         notes,
     })
+}
+
+/// Processor time to set up one connection with `subject`, of fewer than the crowd.
+pub async fn set_up(subject: &Subject, plan: &Plan) -> Result<Duration, Failure> {
+    let Grown { before, after, count } = grow(subject, &mut subject.swarm(), plan.crowd / 3).await?;
+    Ok(after.since(&before) / count)
+}
+
+/// What `subject` had used before and after so many connections were opened.
+struct Grown {
+    before: Usage,
+    after: Usage,
+    count: u32,
+}
+
+/// Opens connections. The first third fills what the start has left free, and warms up.
+async fn grow(subject: &Subject, swarm: &mut Swarm, all: usize) -> Result<Grown, Failure> {
+    swarm.grow(all / 3).await.map_err(Failure::unavailable)?;
+    sleep(2 * SETTLE).await;
+    let before = subject.usage()?;
+    swarm.grow(all).await.map_err(Failure::unavailable)?;
+    sleep(2 * SETTLE).await;
+    let count = u32::try_from(all - all / 3).unwrap_or(u32::MAX).max(1);
+    Ok(Grown { before, after: subject.usage()?, count })
 }
 
 /// The processor time of one new block, and its way.

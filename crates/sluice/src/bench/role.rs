@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use sandbox::floor;
+use sandbox::{
+    floor::{self, v2::Certified},
+    swarm::Protocol,
+};
 use template::{Node as _, Submitted};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -35,36 +38,48 @@ pub const FIND: &str = "find";
 /// Has the pool's node take the block that was found.
 pub const BLOCK: &str = "block";
 
-/// The floor: sends each line that it is given to all connections.
-pub async fn floor(listen: SocketAddr) -> Result<(), Failure> {
+/// The floor: sends each job that it is given, in hex, to all connections.
+pub async fn floor(listen: SocketAddr, protocol: Protocol, signs: bool) -> Result<(), Failure> {
     let (mut orders, _interrupt) = orders()?;
     let Some(first) = orders.recv().await else { return Ok(()) };
-    let (job, jobs) = watch::channel(whole(first));
+    let (job, jobs) = watch::channel(bytes(&first)?);
     let threads = Threads::start("floor", THREADS)?;
     let cannot = |error| Failure::unavailable(format!("cannot listen on {listen}: {error}"));
     let listener = std::net::TcpListener::bind(listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     threads.handle().spawn(async move {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => floor::serve(listener, jobs).await,
-            Err(error) => tracing::error!(%error, "cannot serve"),
+        let serve = async || {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            match protocol {
+                Protocol::V1 => floor::serve(listener, jobs).await,
+                Protocol::V2 if signs => floor::v2::serve(listener, jobs, Certified::Always).await?,
+                Protocol::V2 => floor::v2::serve(listener, jobs, Certified::Once).await?,
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        if let Err(error) = serve().await {
+            tracing::error!(%error, "cannot serve");
         }
     });
     println!("{LISTENING}{address}");
     while let Some(line) = orders.recv().await {
-        job.send_replace(whole(line));
+        job.send_replace(bytes(&line)?);
     }
     Ok(())
 }
 
 /// The pool as `sluice run` runs it, with ledger and spool in `dir`, on a chain of its own.
-pub async fn pool(dir: &Path) -> Result<(), Failure> {
+pub async fn pool(dir: &Path, protocol: Protocol) -> Result<(), Failure> {
     let (mut orders, _interrupt) = orders()?;
     let (node, _threads) = Apart::start()?;
-    let config = Config::load(&write_config(dir)?, std::iter::empty())?;
+    let config = Config::load(&write_config(dir, protocol)?, std::iter::empty())?;
     let running = Running::start(&config, vec![node.clone()]).await?;
-    if let Some(address) = running.v1.first() {
+    let address = match protocol {
+        Protocol::V1 => running.v1.first().map(ToString::to_string),
+        Protocol::V2 => running.v2.first().map(|url| format!("{}:{}", url.host, url.port)),
+    };
+    if let Some(address) = address {
         println!("{LISTENING}{address}");
     }
     let mut found = None;
@@ -88,12 +103,16 @@ pub async fn pool(dir: &Path) -> Result<(), Failure> {
 
 /// Every hash meets a target of difficulty 1e-12, so the swarm's shares are good without hashing; the pool cannot know,
 /// and judges them as any other.
-fn write_config(dir: &Path) -> Result<PathBuf, Failure> {
+fn write_config(dir: &Path, protocol: Protocol) -> Result<PathBuf, Failure> {
+    let version = match protocol {
+        Protocol::V1 => "v1",
+        Protocol::V2 => "v2",
+    };
     let (spool, database) = (dir.join("spool"), dir.join("sluice.db"));
     let text = format!(
         "network = \"regtest\"\n[[node]]\nrpc = \"http://127.0.0.1:1\"\nrpc_user = \"none\"\nrpc_password = \"none\"\n\
          [pool]\ntag = \"{TAG}\"\naddress = \"{ADDRESS}\"\n\
-         [stratum]\nv1 = [\"127.0.0.1:0\"]\nshards = {THREADS}\n\
+         [stratum]\n{version} = [\"127.0.0.1:0\"]\nshards = {THREADS}\n\
          [vardiff]\nstart = 1e-12\nmin = 1e-12\nmax = 1e-12\n\
          [limits]\nconnections = 19500\nsubmits_per_second = 100000\n\
          [ledger]\nurl = \"sqlite://{}\"\nspool = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n",
@@ -122,7 +141,8 @@ fn orders() -> Result<(mpsc::Receiver<String>, Signal), Failure> {
     Ok((orders, interrupt))
 }
 
-fn whole(mut line: String) -> floor::Line {
-    line.push('\n');
-    Arc::from(line.into_bytes())
+fn bytes(hex: &str) -> Result<floor::Job, Failure> {
+    let bytes =
+        hex::decode(hex).map_err(|error| Failure::usage(format!("a job in hex is wanted: {error}")))?;
+    Ok(Arc::from(bytes))
 }

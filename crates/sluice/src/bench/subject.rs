@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
-use sandbox::swarm::{Swarm, SwarmConfig};
+use sandbox::swarm::{Protocol, Swarm, SwarmConfig};
 use tokio::task::block_in_place;
 
 use super::{
-    line::Lines,
+    job::Jobs,
     role::{ADDRESS, BLOCK, FIND, LISTENING},
     usage::Usage,
 };
@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Subject {
     /// What it is called.
     pub name: &'static str,
+    protocol: Protocol,
     process: Child,
     said: Receiver<String>,
     address: String,
@@ -36,31 +37,45 @@ pub struct Subject {
 }
 
 enum Kind {
-    Floor(Lines),
+    Floor(Box<Jobs>),
     Pool { _dir: Dir },
 }
 
 impl Subject {
     /// The least server.
-    pub async fn floor() -> Result<Self, Failure> {
-        let mut lines = Lines::new().await?;
-        let first = lines.next();
-        let mut command = command()?;
-        command.arg("floor");
-        let mut subject = Self::start("floor", command, Kind::Floor(lines))?;
-        subject.order(&first)?;
+    pub async fn floor(protocol: Protocol) -> Result<Self, Failure> {
+        Self::start_floor(protocol, &[]).await
+    }
+
+    /// The least server of those that sign a certificate for each connection.
+    pub async fn signing_floor() -> Result<Self, Failure> {
+        Self::start_floor(Protocol::V2, &["--signs"]).await
+    }
+
+    async fn start_floor(protocol: Protocol, options: &[&str]) -> Result<Self, Failure> {
+        let mut jobs = Jobs::new(protocol).await?;
+        let first = jobs.next();
+        let mut command = command("floor", protocol)?;
+        command.args(options);
+        let mut subject = Self::start("floor", protocol, command, Kind::Floor(Box::new(jobs)))?;
+        subject.order(&hex::encode(first))?;
         subject.listening()
     }
 
     /// Sluice, with its ledger, in a directory that goes with it.
-    pub async fn pool() -> Result<Self, Failure> {
+    pub async fn pool(protocol: Protocol) -> Result<Self, Failure> {
         let dir = Dir::new()?;
-        let mut command = command()?;
-        command.arg("pool").arg("--dir").arg(&dir.0);
-        Self::start("sluice", command, Kind::Pool { _dir: dir })?.listening()
+        let mut command = command("pool", protocol)?;
+        command.arg("--dir").arg(&dir.0);
+        Self::start("sluice", protocol, command, Kind::Pool { _dir: dir })?.listening()
     }
 
-    fn start(name: &'static str, mut command: Command, kind: Kind) -> Result<Self, Failure> {
+    fn start(
+        name: &'static str,
+        protocol: Protocol,
+        mut command: Command,
+        kind: Kind,
+    ) -> Result<Self, Failure> {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -73,7 +88,7 @@ impl Subject {
                 BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| say.send(line))
             });
         }
-        Ok(Self { name, process, said, address: String::new(), kind })
+        Ok(Self { name, protocol, process, said, address: String::new(), kind })
     }
 
     fn listening(mut self) -> Result<Self, Failure> {
@@ -84,7 +99,7 @@ impl Subject {
     /// Clients for it, not connected yet.
     pub fn swarm(&self) -> Swarm {
         let (connect, user) = (self.address.clone(), ADDRESS.to_owned());
-        Swarm::new(SwarmConfig { connect, user, password: "x".into() })
+        Swarm::new(SwarmConfig { protocol: self.protocol, connect, user, password: "x".into() })
     }
 
     /// What it has used so far.
@@ -96,7 +111,7 @@ impl Subject {
     /// Makes ready for a new block.
     pub fn find_block(&mut self) -> Result<(), Failure> {
         if let Kind::Pool { .. } = self.kind {
-            self.order(format!("{FIND}\n").as_bytes())?;
+            self.order(FIND)?;
             self.hear(FIND)?;
         }
         Ok(())
@@ -105,14 +120,14 @@ impl Subject {
     /// Has all connections sent a new block's job.
     pub fn block(&mut self) -> Result<(), Failure> {
         let order = match &mut self.kind {
-            Kind::Floor(lines) => lines.next(),
-            Kind::Pool { .. } => format!("{BLOCK}\n").into_bytes(),
+            Kind::Floor(jobs) => hex::encode(jobs.next()),
+            Kind::Pool { .. } => BLOCK.to_owned(),
         };
         self.order(&order)
     }
 
-    fn order(&mut self, line: &[u8]) -> Result<(), Failure> {
-        let written = self.process.stdin.as_mut().map(|stdin| stdin.write_all(line));
+    fn order(&mut self, line: &str) -> Result<(), Failure> {
+        let written = self.process.stdin.as_mut().map(|stdin| writeln!(stdin, "{line}"));
         match written {
             Some(Ok(())) => Ok(()),
             _ => Err(Failure::unavailable(format!("{} has ended", self.name))),
@@ -138,11 +153,14 @@ impl Drop for Subject {
     }
 }
 
-fn command() -> Result<Command, Failure> {
+fn command(role: &str, protocol: Protocol) -> Result<Command, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable(format!("this program cannot be found: {error}")))?;
     let mut command = Command::new(program);
-    command.arg("bench");
+    command.args(["bench", role]);
+    if protocol == Protocol::V2 {
+        command.arg("--v2");
+    }
     Ok(command)
 }
 

@@ -61,6 +61,11 @@ impl Row {
         Self { floor: Some(unit.shown(floor).0), ratio, ..Self::alone(what, unit, pool) }
     }
 
+    /// The pool beside the floor, where the one gathers what the other does at once: no ratio.
+    pub fn unlike(what: String, unit: Unit, floor: f64, pool: f64) -> Self {
+        Self { ratio: None, ..Self::new(what, unit, floor, pool) }
+    }
+
     /// The pool alone.
     pub fn alone(what: String, unit: Unit, pool: f64) -> Self {
         let (pool, unit) = unit.shown(pool);
@@ -132,11 +137,13 @@ mod tests {
         table.push(Row::new("ack".into(), Unit::Micros, 0.000_050, 0.000_075));
         table.push(Row::new("half".into(), Unit::Percent, 0.5, 0.25));
         table.push(Row::new("none".into(), Unit::Bytes, 0.0, 3.0));
+        table.push(Row::unlike("late".into(), Unit::Millis, 0.002, 0.5));
         table.notes.push("mind".into());
         let text = "           floor      sluice\n\
                     ack           50          75 us       1.50 x\n\
                     half          50          25 %    \n\
                     none           0           3 bytes\n\
+                    late           2         500 ms   \n\
                     ! mind\n";
         assert_eq!(table.to_string(), text);
         let json: serde_json::Value = serde_json::from_str(&table.json()).unwrap();

@@ -1,7 +1,12 @@
 //! What a Stratum V1 pool says, read from the miner's side, and what the miner says to it.
 
 use serde_json::{Value, json};
-use share::Difficulty;
+use share::{Difficulty, Target};
+
+use crate::miner::{
+    AGENT,
+    work::{Extranonce, Root, Work},
+};
 
 /// One line of a pool.
 #[derive(Debug, PartialEq)]
@@ -24,15 +29,6 @@ pub enum Message {
     Reconnect,
     /// Something that means nothing to us.
     Other(String),
-}
-
-/// The pool's part of the extranonce, and the size of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extranonce {
-    /// The pool's part.
-    pub prefix: Vec<u8>,
-    /// Length of ours, in bytes: 1 to 16.
-    pub size: usize,
 }
 
 /// `mining.notify`, in binary.
@@ -58,6 +54,15 @@ pub struct Notify {
     pub clean: bool,
 }
 
+impl Notify {
+    /// As the miner works on it. `target` is that of the difficulty in force when it came.
+    pub fn work(self, serial: u64, extranonce: Extranonce, mask: u32, target: Target) -> Work {
+        let Self { job_id, prev_hash, prefix, suffix, branch, version, bits, time, .. } = self;
+        let root = Root::Rolled { prefix, extranonce, suffix, branch };
+        Work { serial, job_id, version, mask, prev_hash, root, time, bits, target }
+    }
+}
+
 /// Reads one line. The error says what is wrong with it.
 pub fn parse(line: &[u8]) -> Result<Message, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON ({error})"))?;
@@ -78,7 +83,7 @@ pub fn parse(line: &[u8]) -> Result<Message, String> {
             Message::Extranonce(extranonce(params.get(0), params.get(1)).map_err(|what| wrong(&what))?)
         }
         "mining.ping" => Message::Ask(answer(id, "pong")),
-        "client.get_version" => Message::Ask(answer(id, super::AGENT)),
+        "client.get_version" => Message::Ask(answer(id, AGENT)),
         "client.show_message" => {
             Message::Show(params.get(0).and_then(Value::as_str).unwrap_or_default().to_owned())
         }
