@@ -21,6 +21,7 @@ mod killed;
 mod nodes;
 mod outage;
 mod page;
+mod payout;
 mod reorg;
 mod retarget;
 mod rules;

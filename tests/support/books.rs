@@ -71,6 +71,64 @@ impl Books {
         self.ask(sql, None)[0].get(0)
     }
 
+    /// What the network has taken for payments, in millisatoshi.
+    pub fn network_fee(&self) -> u64 {
+        let sql = "SELECT CAST(COALESCE(SUM(amount_msat), 0) AS BIGINT) FROM entry JOIN account ON account_id = account.id
+                   WHERE account.name = 'network:fee'";
+        self.ask(sql, None)[0].get::<i64, _>(0).try_into().unwrap()
+    }
+
+    /// How many batches of payments there are.
+    pub fn batches(&self) -> i64 {
+        self.ask("SELECT COUNT(*) FROM payout", None)[0].get(0)
+    }
+
+    /// Asks for a payout as `sluice payout` does, while no pool runs.
+    pub fn order(&self, kind: &str, argument: &str) {
+        self.write(format!(
+            "INSERT INTO payout_order (kind, argument, asked_ms) VALUES ('{kind}', '{argument}', 0)"
+        ));
+    }
+
+    /// Sets from which balance on a miner is paid, in satoshi.
+    pub fn set_threshold(&self, address: &str, sats: u64) {
+        self.write(format!(
+            "INSERT INTO payout_threshold (miner_id, sats, set_ms)
+                SELECT id, {sats}, 0 FROM miner WHERE address = '{address}'"
+        ));
+    }
+
+    /// Moves what is available to a miner, in millisatoshi, to another, who may be new. Only while no pool runs.
+    pub fn transfer(&self, from: &str, to: &str, msat: i64) {
+        let account = |address: &str| format!("(SELECT id * 8 + 1 FROM miner WHERE address = '{address}')");
+        let (from, to_account) = (account(from), account(to));
+        self.write(format!(
+            "BEGIN;
+             INSERT INTO miner (address) VALUES ('{to}') ON CONFLICT DO NOTHING;
+             INSERT INTO account (id, name, miner_id)
+                SELECT id * 8 + 1, 'miner:' || CAST(id AS TEXT) || ':available', id FROM miner WHERE address = '{to}'
+                ON CONFLICT DO NOTHING;
+             INSERT INTO entry (txn_id, account_id, amount_msat) VALUES
+                ((SELECT MAX(id) + 1 FROM txn), {from}, -{msat}), ((SELECT MAX(id) + 1 FROM txn), {to_account}, {msat});
+             INSERT INTO txn (id, kind, idem_key, created_ms)
+                SELECT MAX(id) + 1, 'correction', 'correction:' || CAST(MAX(id) + 1 AS TEXT), 0 FROM txn;
+             UPDATE account SET balance_msat = balance_msat - {msat} WHERE id = {from};
+             UPDATE account SET balance_msat = balance_msat + {msat} WHERE id = {to_account};
+             COMMIT"
+        ));
+    }
+
+    fn write(&self, sql: String) {
+        self.try_write(&sql).unwrap();
+    }
+
+    /// Carries out statements; the error is the database's own.
+    pub fn try_write(&self, sql: &str) -> Result<(), String> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let done = self.runtime.block_on(async { sqlx::raw_sql(sql).execute(&self.pool).await });
+        done.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Panics if anything does not add up.
     pub fn audit(&self) {
         let faults = self.runtime.block_on(async {

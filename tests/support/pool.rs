@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     net::TcpStream,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -33,6 +34,8 @@ pub struct Setup {
     pub limits: &'static str,
     /// More lines of `[stratum]`.
     pub stratum: String,
+    /// More tables.
+    pub more: String,
     pub ledger_url: String,
     pub stratum_port: u16,
     pub api_port: u16,
@@ -53,6 +56,7 @@ impl Setup {
             shares_per_minute: 10.0,
             limits: "",
             stratum: String::new(),
+            more: String::new(),
             ledger_url: format!("sqlite://{}", directory.join("sluice.db").display()),
             stratum_port: free_port(),
             api_port: free_port(),
@@ -80,8 +84,18 @@ impl Setup {
 
     /// As TOML.
     pub fn text(&self) -> String {
-        let Self { network, node, address, scheme, fee_percent, shares_per_minute, limits, stratum, .. } =
-            self;
+        let Self {
+            network,
+            node,
+            address,
+            scheme,
+            fee_percent,
+            shares_per_minute,
+            limits,
+            stratum,
+            more,
+            ..
+        } = self;
         let (min, max) = self.difficulty;
         // Where there is only one difficulty there is nothing to start with.
         let start = if min < max { format!("start = {min:?}\n") } else { String::new() };
@@ -93,7 +107,7 @@ impl Setup {
              [vardiff]\nshares_per_minute = {shares_per_minute:?}\n{start}min = {min:?}\nmax = {max:?}\n\
              [limits]\n{limits}\n\
              [ledger]\nurl = \"{}\"\nspool = \"{}\"\n\
-             [api]\nlisten = \"127.0.0.1:{}\"\n",
+             [api]\nlisten = \"127.0.0.1:{}\"\n{more}",
             self.stratum_port,
             self.ledger_url,
             self.directory.join("spool").display(),
@@ -143,6 +157,27 @@ impl Pool {
             let healthy = http::get(self.setup.api_port, "/healthz").is_ok_and(|answer| answer.status == 200);
             (healthy && TcpStream::connect(("127.0.0.1", self.setup.stratum_port)).is_ok()).then_some(())
         });
+    }
+
+    /// Starts it so that it dies at `point` of a payment, as of a `kill -9`, and waits until it has.
+    pub fn die_at(&mut self, point: &str) {
+        fs::write(self.directory.path().join("sluice.toml"), self.setup.text()).unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = sluice(self.directory.path());
+        command.args(["run", "--config", "sluice.toml"]).env("SLUICE_DIES_AT", point);
+        let mut process = Process(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let status = wait_for(&format!("the pool to die at {point}"), Duration::from_secs(60), || {
+            process.0.try_wait().unwrap()
+        });
+        assert_eq!(status.signal(), Some(9), "{point}: {status}");
+    }
+
+    /// Runs `sluice` with these arguments beside the pool, on its configuration; what it says, if it succeeds.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = sluice(self.directory.path());
+        let output = command.args(arguments).args(["--config", "sluice.toml"]).output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
     }
 
     /// `kill -9`.

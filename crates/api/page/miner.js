@@ -24,7 +24,7 @@ export function open(address) {
   shown = { address, stop: new AbortController(), samples: [], first: true };
   byId('miner-known').hidden = true;
   byId('miner-unknown').hidden = true;
-  for (const id of ['workers-rows', 'credits-rows']) byId(id).replaceChildren();
+  for (const id of ['workers-rows', 'credits-rows', 'payouts-rows']) byId(id).replaceChildren();
   put('miner-address', address);
   chart.show([], [], 1);
   refresh();
@@ -47,12 +47,13 @@ export async function refresh() {
   try {
     const miner = await get(path, signal);
     const credits = await get(`${path}/credits?limit=${CREDITS}`, signal);
+    const payouts = await get(`${path}/payouts?limit=${CREDITS}`, signal);
     if (mine.first) {
       const history = await get(`${path}/hashrate`, signal);
       mine.samples = history.samples.map((sample) => [sample.time_ms, sample.hashrate]);
     }
     if (shown !== mine) return;
-    show(miner, credits, mine);
+    show(miner, credits, payouts, mine);
     mine.first = false;
   } catch (error) {
     if (shown === mine && (error.status === 404 || error.status === 400)) unknown(error.message);
@@ -68,7 +69,7 @@ function unknown(text) {
   byId('miner-known').hidden = true;
 }
 
-function show(miner, credits, mine) {
+function show(miner, credits, payouts, mine) {
   byId('miner-unknown').hidden = true;
   byId('miner-known').hidden = false;
   for (const name of ['immature', 'available', 'paid']) {
@@ -89,6 +90,7 @@ function show(miner, credits, mine) {
   put('workers-count', `${count(online)} online`);
   showWorkers(miner);
   showCredits(credits.credits, !mine.first);
+  showPayouts(payouts.payouts, !mine.first);
 
   if (!mine.samples.length || now() - mine.samples.at(-1)[0] >= 5000) mine.samples.push([now(), miner.hashrate]);
   chart.show(mine.samples, [], 6 * 3600_000);
@@ -129,6 +131,22 @@ function showCredits(credits, fresh) {
       num('by', part(credit)),
       num('amount', amount(credit.amount_msat)),
       num('age', since(credit.time_ms)),
+    ],
+  })), fresh);
+}
+
+function showPayouts(payouts, fresh) {
+  byId('payouts-card').hidden = payouts.length === 0;
+  put('payouts-count', payouts.length === CREDITS ? `the last ${CREDITS}` : '');
+  fill(byId('payouts-rows'), payouts.map((payout) => ({
+    key: String(payout.payout),
+    data: payout,
+    cells: () => [
+      cell('height', count(payout.payout)),
+      cell('hash', hash(payout.txid)),
+      cell('status', status(payout.status)),
+      num('amount', amount(payout.amount_msat)),
+      num('age', since(payout.time_ms)),
     ],
   })), fresh);
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, Totals, Work};
+use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, PayoutFigures, Totals, Work};
 use pool::Snapshot;
 use tokio::{
     sync::watch,
@@ -49,6 +49,7 @@ pub(crate) struct Figures {
 /// What the ledger said, and when.
 pub(crate) struct Books {
     pub totals: Totals,
+    pub payouts: PayoutFigures,
     /// The newest, at most [`FOLLOWED`].
     pub blocks: Vec<Block>,
     /// Work of all shares up to the newest block, where we saw that block come: the ledger does not say it.
@@ -89,6 +90,7 @@ impl Shown {
     pub async fn read(&self) -> Result<(), Fault> {
         let before = self.figures.borrow().books.clone();
         let totals = answer(self.ledger.totals()).await?;
+        let payouts = answer(self.ledger.payout_figures()).await?;
         let blocks = answer(self.ledger.blocks(FOLLOWED, 0)).await?;
         let before_round = match &before {
             _ if blocks.is_empty() => Some(0),
@@ -103,7 +105,7 @@ impl Shown {
                 self.events.tell("block", || BlockView::from(block));
             }
         }
-        let books = Arc::new(Books { before_round, totals, blocks, read: Instant::now() });
+        let books = Arc::new(Books { before_round, totals, payouts, blocks, read: Instant::now() });
         self.figures.send_modify(|figures| figures.books = Some(books));
         Ok(())
     }

@@ -11,6 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use ledger::PayoutFigures;
+
 use crate::{
     NodeState,
     figures::{Figures, Shown, now_ms},
@@ -73,6 +75,7 @@ fn text(shown: &Shown, now_ms: u64) -> String {
         );
         page.one("sluice_blocks_orphaned", "gauge", "Of these, not on the chain.", totals.orphaned);
         page.one("sluice_rewards_millisatoshi", "gauge", "Of the blocks on the chain.", totals.rewards_msat);
+        page.payouts(&books.payouts);
     }
     page.one("sluice_event_listeners", "gauge", "Who listens to /api/v1/events.", shown.events.listeners());
     page.0
@@ -129,6 +132,40 @@ impl Page {
                 self.sample(name, &[("node", &number), ("kind", kind)], count);
             }
         }
+    }
+
+    fn payouts(&mut self, payouts: &PayoutFigures) {
+        let owed = payouts.liabilities_msat;
+        self.one(
+            "sluice_liabilities_millisatoshi",
+            "gauge",
+            "Miners' available balances, and what is in flight.",
+            owed,
+        );
+        if let Some(coins) = payouts.coins_sats {
+            self.one("sluice_wallet_satoshi", "gauge", "Coins that the wallet can spend.", coins);
+        }
+        if let Some(immature) = payouts.immature_sats {
+            self.one("sluice_wallet_immature_satoshi", "gauge", "Of blocks that are not 100 deep.", immature);
+        }
+        if let Some(last) = payouts.last_ms {
+            let seconds = last as f64 / 1000.0;
+            self.one(
+                "sluice_last_payout_timestamp_seconds",
+                "gauge",
+                "When a batch was last planned.",
+                seconds,
+            );
+        }
+        self.one("sluice_payouts_open", "gauge", "Batches on their way.", payouts.open);
+        self.one("sluice_payouts_stuck", "gauge", "Of these, those that do not move.", payouts.stuck);
+        let trouble = u8::from(payouts.trouble.is_some());
+        self.one(
+            "sluice_payouts_trouble",
+            "gauge",
+            "1 while nothing can be paid: see sluice payout list.",
+            trouble,
+        );
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {

@@ -3,6 +3,7 @@
 pub(crate) mod blocks;
 mod health;
 mod miners;
+mod payouts;
 pub(crate) mod pool;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::{events, fault::Fault, figures::Shown, metrics, pages};
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What programs may ask; `openapi.json` describes each.
-fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 11] {
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 13] {
     [
         ("/api/v1/pool", get(pool::pool)),
         ("/api/v1/pool/hashrate", get(pool::hashrate)),
@@ -28,6 +29,8 @@ fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 11] {
         ("/api/v1/miners/{address}/workers", get(miners::workers)),
         ("/api/v1/miners/{address}/hashrate", get(miners::hashrate)),
         ("/api/v1/miners/{address}/credits", get(miners::credits)),
+        ("/api/v1/miners/{address}/payouts", get(payouts::of_miner)),
+        ("/api/v1/payouts", get(payouts::payouts)),
         ("/api/v1/blocks", get(blocks::blocks)),
         ("/api/v1/events", get(events::events)),
         ("/api/openapi.json", get(openapi)),

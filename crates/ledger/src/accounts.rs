@@ -34,6 +34,8 @@ pub struct Balance {
     pub immature: i64,
     /// To be paid.
     pub available: i64,
+    /// In a payment that is not confirmed yet.
+    pub in_flight: i64,
     /// Paid, by the pool or by a coinbase.
     pub paid: i64,
 }
@@ -258,7 +260,10 @@ impl Ledger {
     }
 }
 
-async fn miner_id(snapshot: &mut Transaction<'_, Any>, address: &str) -> Result<Option<i64>, LedgerError> {
+pub(crate) async fn miner_id(
+    snapshot: &mut Transaction<'_, Any>,
+    address: &str,
+) -> Result<Option<i64>, LedgerError> {
     // What is no address cannot be one of ours; a NUL would be an error to Postgres.
     if address.len() > 128 || address.contains(char::is_control) {
         return Ok(None);
@@ -269,7 +274,7 @@ async fn miner_id(snapshot: &mut Transaction<'_, Any>, address: &str) -> Result<
 }
 
 async fn balance(snapshot: &mut AnyConnection, miner: i64) -> Result<Balance, LedgerError> {
-    use crate::journal::Purse::{Available, Immature, Paid};
+    use crate::journal::Purse::{Available, Immature, InFlight, Paid};
     let mut balance = Balance::default();
     let query = sqlx::query("SELECT id, balance_msat FROM account WHERE miner_id = $1").bind(miner);
     for row in query.fetch_all(snapshot).await.map_err(failed)? {
@@ -277,6 +282,7 @@ async fn balance(snapshot: &mut AnyConnection, miner: i64) -> Result<Balance, Le
         match Account::from_id(row.try_get("id").map_err(failed)?) {
             Some(Account::Miner(_, Immature)) => balance.immature = amount,
             Some(Account::Miner(_, Available)) => balance.available = amount,
+            Some(Account::Miner(_, InFlight)) => balance.in_flight = amount,
             Some(Account::Miner(_, Paid)) => balance.paid = amount,
             _ => {}
         }

@@ -172,6 +172,10 @@ impl Ledger {
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }
+
+    pub(crate) fn shared_store(&self) -> Arc<Store> {
+        self.0.store.clone()
+    }
 }
 
 /// Makes the database one of `network`, or finds that it is one of another.

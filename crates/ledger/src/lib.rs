@@ -2,10 +2,11 @@
 //!
 //! This crate does: keep every acknowledged share in a [`Spool`] on disk; drain the spool into Postgres or SQLite
 //! exactly once; say how a coinbase is paid out ([`Terms`]); record found blocks, credit them by the work of a
-//! window, follow them on the chain until they are mature or orphaned; answer who has earned what.
+//! window, follow them on the chain until they are mature or orphaned; answer who has earned what; pay it on the chain
+//! ([`Payer`], [`Signer`]).
 //!
-//! It does not: judge shares (`share`), speak to a node (it owns the trait [`Chain`]; whoever has nodes implements
-//! it), or show anything to people (`api`).
+//! It does not: judge shares (`share`), speak to a node (it owns the traits [`Chain`] and [`Wire`]; whoever has
+//! nodes implements them), or show anything to people (`api`).
 //!
 //! Invariants:
 //! - What [`SpoolWriter::commit`] has said yes to is counted once, also over `kill -9` and while the database is away.
@@ -13,6 +14,7 @@
 //! - Every transaction of the journal sums to zero, has a unique idempotency key and is never updated or deleted: the
 //!   database itself refuses.
 //! - The order in which the drain applies records is the order of shares. No clock decides what a window holds.
+//! - A payment is made once: what goes out is stored before, and two transactions of one batch cannot both confirm.
 //! - One process writes to a database at a time, and one to a spool.
 //!
 //! docs/LEDGER.md tells the way of a share and of a satoshi through the tables.
@@ -26,20 +28,29 @@ mod found;
 mod journal;
 mod ledger;
 mod maturity;
+mod payout;
 pub mod record;
 pub mod scheme;
 mod split;
 pub mod spool;
 mod store;
 mod verify;
+mod wallet;
 mod window;
+mod wire;
 pub mod worker;
 
 pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
 pub use error::LedgerError;
 pub use ledger::{Chain, Halt, Ledger, Point, Settings, Standing};
+pub use payout::{
+    Desk, FeeFrom, MinerPayout, OrderKind, PayError, PayHalt, PayPoint, Payer, Payout, PayoutFigures,
+    PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings, Solvency,
+};
 pub use record::{Found, RejectRecord, ShareRecord};
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, job::Hash};
 pub use spool::{Spool, SpoolConfig, SpoolError, SpoolWriter};
+pub use wallet::{Descriptors, WalletError};
+pub use wire::{Sent, Wire, WireError};
 pub use worker::{UserError, Worker, WorkerId};

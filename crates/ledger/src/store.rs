@@ -56,20 +56,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 impl Store {
     /// Opens the database at `url`, takes the right to write and brings the tables up to this version.
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        install_drivers();
         let address = Address::parse(url)?;
         let options = address.options()?;
         let lock = address.lock()?;
-        let dialect = address.dialect;
-        let readers = AnyPoolOptions::new()
-            .max_connections(dialect.readers())
-            .acquire_timeout(CONNECT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move { sqlx::raw_sql(dialect.reading()).execute(connection).await.map(drop) })
-            })
-            .connect_lazy_with(options.clone());
-        let store = Self { address, options, readers, session: Mutex::default(), _lock: lock };
+        let store = Self::at(address, options, lock);
+        let dialect = store.dialect();
         let begun = tokio::time::Instant::now();
         loop {
             match store.writer().await {
@@ -85,6 +77,42 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    /// The database at `url` for a process that does not have the right to write which [`Self::open`] takes: its tables
+    /// must be there.
+    pub async fn beside(url: &str) -> Result<Self, LedgerError> {
+        install_drivers();
+        let address = Address::parse(url)?;
+        let missing = |source| LedgerError::Unreachable { url: address.shown.clone(), source };
+        if let Some(path) = &address.path {
+            // It would be made, empty.
+            std::fs::metadata(path).map_err(|error| missing(sqlx::Error::Io(error)))?;
+        }
+        let options = address.options()?;
+        let store = Self::at(address, options, None);
+        store.snapshot().await?;
+        Ok(store)
+    }
+
+    /// A connection that may write, beside whoever works on the ledger: for what is nobody else's.
+    pub async fn plain(&self) -> Result<AnyConnection, LedgerError> {
+        let unreachable = |source| LedgerError::Unreachable { url: self.url(), source };
+        let mut connection = AnyConnection::connect_with(&self.options).await.map_err(unreachable)?;
+        sqlx::raw_sql(self.dialect().writing()).execute(&mut connection).await.map_err(unreachable)?;
+        Ok(connection)
+    }
+
+    fn at(address: Address, options: AnyConnectOptions, lock: Option<File>) -> Self {
+        let dialect = address.dialect;
+        let readers = AnyPoolOptions::new()
+            .max_connections(dialect.readers())
+            .acquire_timeout(CONNECT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::raw_sql(dialect.reading()).execute(connection).await.map(drop) })
+            })
+            .connect_lazy_with(options.clone());
+        Self { address, options, readers, session: Mutex::default(), _lock: lock }
     }
 
     /// Where it is, without the password.
@@ -173,6 +201,11 @@ pub(crate) async fn one(
     sql: &'static str,
 ) -> Result<AnyRow, LedgerError> {
     sqlx::query(sql).fetch_one(connection).await.map_err(LedgerError::database(doing))
+}
+
+fn install_drivers() {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
 }
 
 /// What took longer than it may.

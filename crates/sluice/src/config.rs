@@ -2,6 +2,7 @@
 //! before anything is opened.
 
 mod file;
+mod payout;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
 
 use crate::failure::Failure;
+pub use payout::Payout;
 
 /// Everything that `sluice run` needs to know.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub struct Config {
     pub blocks: PathBuf,
     /// Where the API and the dashboard are served.
     pub api: SocketAddr,
+    /// How payments are made; nothing if they are not.
+    pub payout: Option<Payout>,
     /// What the operator should know, though nothing is wrong.
     pub notes: Vec<String>,
 }
@@ -141,6 +145,11 @@ impl Config {
         }
         let acks = acks(&file.stratum)?;
         let certificate_validity = certificate_validity(file.stratum.certificate_validity)?;
+        let payout = payout::read(file.wallet, &file.payout, file.signer, network)?;
+        if let Some(payout) = &payout {
+            payout.must_own(&terms)?;
+            notes.extend(payout.notes());
+        }
         let proxies = networks("stratum.proxies", &file.stratum.proxies)?;
         let spool = file.ledger.spool;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -168,6 +177,7 @@ impl Config {
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool, "blocks")),
             spool,
             api,
+            payout,
             notes,
         })
     }
@@ -197,6 +207,7 @@ impl fmt::Display for Config {
             "stratum v1 on {v1:?}, tls only on {v1_tls:?}, v2 on {v2:?}, with {shards} shards, api on {api}"
         )?;
         write!(f, "spool {}, blocks {}", spool.display(), blocks.display())?;
+        self.payout.iter().try_for_each(|payout| write!(f, "\n{payout}"))?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }

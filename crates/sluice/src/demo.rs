@@ -122,6 +122,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         spool: dir.join("spool"),
         blocks: dir.join("blocks"),
         api: options.listen,
+        payout: None,
         notes: Vec::new(),
     })
 }

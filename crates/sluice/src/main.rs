@@ -10,8 +10,10 @@ mod demo;
 mod failure;
 mod files;
 mod mine;
+mod payout;
 mod run;
 mod standing;
+mod wire;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -38,17 +40,30 @@ enum Command {
     Check(ConfigFile),
     /// Brings the ledger's database to the present form, and ends.
     Migrate(ConfigFile),
+    /// Payments to miners: plan, look at, bump, sign elsewhere.
+    #[command(subcommand)]
+    Payout(payout::Command),
+    /// Signs what a pool plans to pay, in a process and with keys of its own.
+    Signer(ConfigFile),
     /// A CPU miner in Stratum V1 and V2, for trying things.
     Miner(mine::Options),
     /// Measures the pool beside the least that its sockets cost, or loads any pool.
     Bench(bench::Options),
 }
 
+/// Where the configuration is.
 #[derive(clap::Args)]
-struct ConfigFile {
+pub struct ConfigFile {
     /// The configuration file. SLUICE__SECTION__KEY in the environment overrides a key of it.
     #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
     config: PathBuf,
+}
+
+impl ConfigFile {
+    /// The file with the environment laid over it, checked.
+    fn load(&self) -> Result<Config, Failure> {
+        Config::load(&self.config, std::env::vars())
+    }
 }
 
 fn main() -> ExitCode {
@@ -84,12 +99,13 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::unavailable(format!("cannot start threads: {error}")))?;
-    let load = |file: ConfigFile| Config::load(&file.config, std::env::vars());
     match command {
         Command::Demo(options) => runtime.block_on(demo::demo(options)),
-        Command::Run(file) => runtime.block_on(run::run(load(file)?)),
-        Command::Check(file) => load(file).map(|config| println!("{config}")),
-        Command::Migrate(file) => runtime.block_on(run::migrate(load(file)?)),
+        Command::Run(file) => runtime.block_on(run::run(file.load()?)),
+        Command::Check(file) => file.load().map(|config| println!("{config}")),
+        Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
+        Command::Payout(command) => runtime.block_on(payout::payout(command)),
+        Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),
         Command::Miner(options) => runtime.block_on(mine::mine(options)),
         Command::Bench(options) => runtime.block_on(bench::bench(options)),
     }

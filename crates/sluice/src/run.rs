@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{authority, config::Config, failure::Failure, files, standing::Nodes};
+use crate::{authority, config::Config, failure::Failure, files, payout, standing::Nodes};
 
 /// How long the end may take: replies, the spool, blocks under way, the last batch into the database.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -108,6 +108,8 @@ impl Running {
         let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
             .await
             .map_err(Failure::unavailable)?;
+        let chain = Arc::new(Nodes(nodes.clone()));
+        let payer = payout::payer(config, &ledger, chain.clone()).await?;
         record_left(&config.blocks, &spool)?;
         let submitter =
             Submitter::start(nodes.clone(), config.blocks.clone()).map_err(Failure::unavailable)?;
@@ -158,8 +160,14 @@ impl Running {
                 tracing::error!(%error, "the API has ended; mining goes on");
             }
         });
-        let chain = Arc::new(Nodes(nodes));
-        let ledger = tokio::spawn(async move { ledger.run(chain, until(stopped)).await });
+        let ledger = tokio::spawn(async move {
+            let payments = async {
+                if let Some(payer) = payer {
+                    payer.run(until(stopped.clone())).await;
+                }
+            };
+            tokio::join!(ledger.run(chain, until(stopped.clone())), payments);
+        });
         Ok(Self { api, v1, v1_tls, v2, pool, source, submitter, stop, ledger, site })
     }
 

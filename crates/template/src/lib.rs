@@ -26,7 +26,7 @@ pub use coinbase::{CoinbaseError, Output, coinbase};
 pub use node::bitcoind::{Bitcoind, BitcoindConfig};
 #[cfg(feature = "ipc")]
 pub use node::ipc::Ipc;
-pub use node::rpc::{Auth, Rpc, RpcConfig};
+pub use node::rpc::{Auth, Relayed, Rpc, RpcConfig};
 pub use node::{Depth, Look, Node, NodeError, Submitted, Tip};
 pub use source::{NodeStatus, Source, SourceConfig};
 pub use submit::{Fate, Kept, Outcome, Solved, SubmitError, Submitter};

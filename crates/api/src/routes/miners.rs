@@ -36,6 +36,7 @@ pub(crate) struct MinerView {
 struct Balance {
     immature: i64,
     available: i64,
+    in_flight: i64,
     paid: i64,
 }
 
@@ -80,19 +81,24 @@ struct CreditView {
 }
 
 /// An address in the books, on the line, or both.
-struct Miner {
+pub(crate) struct Miner {
     address: String,
     account: Option<MinerAccount>,
     snapshot: Arc<Snapshot>,
 }
 
 impl Miner {
-    async fn find(shown: &Shown, address: &str) -> Result<Self, Fault> {
+    pub async fn find(shown: &Shown, address: &str) -> Result<Self, Fault> {
         let address = canonical(address);
         let account = answer(shown.ledger.miner(&address)).await?;
         let miner = Self { address, account, snapshot: shown.figures().snapshot };
         let known = miner.account.is_some() || miner.states().next().is_some();
         if known { Ok(miner) } else { Err(Fault::UnknownMiner) }
+    }
+
+    /// Canonical.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     fn states(&self) -> impl Iterator<Item = &WorkerState> {
@@ -171,6 +177,7 @@ pub(crate) async fn miner(
         balance_msat: Balance {
             immature: balance(|account| account.balance.immature),
             available: balance(|account| account.balance.available),
+            in_flight: balance(|account| account.balance.in_flight),
             paid: balance(|account| account.balance.paid),
         },
         worker_count,

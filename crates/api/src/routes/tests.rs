@@ -58,10 +58,10 @@ fn every_route_is_described_and_the_reverse() {
 async fn answers_are_as_described() {
     let house = House::with_a_block().await;
     let ok = StatusCode::OK;
-    for path in ["/api/v1/pool", "/api/v1/pool/hashrate", "/api/v1/blocks", "/healthz"] {
+    for path in ["/api/v1/pool", "/api/v1/pool/hashrate", "/api/v1/blocks", "/api/v1/payouts", "/healthz"] {
         check(&house, path, path, ok).await;
     }
-    for path in ["", "/workers", "/hashrate", "/credits"] {
+    for path in ["", "/workers", "/hashrate", "/credits", "/payouts"] {
         let path = format!("/api/v1/miners/{{address}}{path}");
         check(&house, &path, &path.replace("{address}", ALICE), ok).await;
     }
@@ -92,8 +92,12 @@ async fn the_pool_and_its_miners_to_the_digit() {
         let account = house.shown.ledger.miner(address).await.unwrap().unwrap();
         assert_eq!(miner["accepted_shares"], shares);
         let balance = &account.balance;
-        let expect =
-            json!({ "immature": balance.immature, "available": balance.available, "paid": balance.paid });
+        let expect = json!({
+            "immature": balance.immature,
+            "available": balance.available,
+            "in_flight": balance.in_flight,
+            "paid": balance.paid
+        });
         assert_eq!(miner["balance_msat"], expect);
         let path = format!("{path}/credits");
         let credits = check(&house, "/api/v1/miners/{address}/credits", &path, StatusCode::OK).await;
@@ -140,7 +144,7 @@ async fn a_miner_without_a_share_is_known_by_its_connection() {
     let path = format!("/api/v1/miners/{ALICE}");
     let miner = check(&house, "/api/v1/miners/{address}", &path, StatusCode::OK).await;
     assert_eq!((&miner["accepted_shares"], &miner["worker_count"]), (&json!(0), &json!(1)));
-    assert_eq!(miner["balance_msat"], json!({ "immature": 0, "available": 0, "paid": 0 }));
+    assert_eq!(miner["balance_msat"], json!({ "immature": 0, "available": 0, "in_flight": 0, "paid": 0 }));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod blocks;
 mod faults;
 mod guards;
+mod payouts;
 mod postgres;
 mod rig;
 mod shares;
@@ -58,4 +59,7 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    payouts::one_payer_at_a_time,
+    payouts::payments_are_never_changed,
+    payouts::the_payments_are_held_against_the_journal,
 }

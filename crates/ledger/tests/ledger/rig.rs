@@ -131,7 +131,8 @@ pub async fn until_block(ledger: &Ledger, status: BlockStatus, confirmations: Op
 
 /// Immature, available, paid.
 pub async fn balance(ledger: &Ledger, number: u32) -> (i64, i64, i64) {
-    let Balance { immature, available, paid } = ledger.miner(&miner(number)).await.unwrap().unwrap().balance;
+    let Balance { immature, available, paid, .. } =
+        ledger.miner(&miner(number)).await.unwrap().unwrap().balance;
     (immature, available, paid)
 }
 

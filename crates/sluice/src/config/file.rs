@@ -22,6 +22,49 @@ pub struct File {
     pub ledger: Ledger,
     #[serde(default)]
     pub api: Api,
+    pub wallet: Option<Wallet>,
+    #[serde(default)]
+    pub payout: Payout,
+    pub signer: Option<Signer>,
+}
+
+/// The pool's coins. With it, the pool makes payments.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wallet {
+    pub descriptor: String,
+    pub change_descriptor: Option<String>,
+    /// No earlier block pays to it.
+    #[serde(default)]
+    pub birthday_height: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Payout {
+    pub threshold_sats: u64,
+    /// Like 30m, 6h, 1d; or `manual`.
+    pub interval: String,
+    pub confirmations: u32,
+    /// Who bears the network's fee: `pool` or `miners`.
+    pub fee: String,
+    /// sat/vB.
+    pub max_feerate: u64,
+    /// Where the node cannot tell.
+    pub feerate: Option<u64>,
+    pub target_blocks: u16,
+    pub max_outputs: u32,
+    /// For transactions that wait for a signature.
+    pub psbt_dir: Option<PathBuf>,
+}
+
+/// For `sluice signer`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signer {
+    /// Its own record.
+    pub log: PathBuf,
+    pub daily_limit_sats: u64,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +225,22 @@ impl Default for Vardiff {
 impl Default for Ledger {
     fn default() -> Self {
         Self { url: "sqlite://sluice.db".into(), spool: "spool".into(), blocks: None }
+    }
+}
+
+impl Default for Payout {
+    fn default() -> Self {
+        Self {
+            threshold_sats: 100_000,
+            interval: "6h".into(),
+            confirmations: 6,
+            fee: "pool".into(),
+            max_feerate: 50,
+            feerate: None,
+            target_blocks: 6,
+            max_outputs: 500,
+            psbt_dir: None,
+        }
     }
 }
 

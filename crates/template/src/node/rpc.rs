@@ -16,10 +16,12 @@ use serde_json::json;
 use share::Hash;
 
 use crate::{Depth, Look, Node, NodeError, Submitted, Template, Tip};
+pub use chain::Relayed;
 use http::Http;
 use reply::{Answer, Object};
 
 mod bare;
+mod chain;
 mod http;
 pub(super) mod reply;
 pub(super) mod wire;
