@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, PayoutFigures, Totals, Work};
+use ledger::{Block, BlockStatus, Hash, Ledger, LedgerError, PayoutFigures, Reserve, Totals, Work};
 use pool::Snapshot;
 use tokio::{
     sync::watch,
@@ -50,6 +50,7 @@ pub(crate) struct Figures {
 pub(crate) struct Books {
     pub totals: Totals,
     pub payouts: PayoutFigures,
+    pub reserve: Reserve,
     /// The newest, at most [`FOLLOWED`].
     pub blocks: Vec<Block>,
     /// Work of all shares up to the newest block, where we saw that block come: the ledger does not say it.
@@ -91,6 +92,7 @@ impl Shown {
         let before = self.figures.borrow().books.clone();
         let totals = answer(self.ledger.totals()).await?;
         let payouts = answer(self.ledger.payout_figures()).await?;
+        let reserve = answer(self.ledger.reserve()).await?;
         let blocks = answer(self.ledger.blocks(FOLLOWED, 0)).await?;
         let before_round = match &before {
             _ if blocks.is_empty() => Some(0),
@@ -105,7 +107,7 @@ impl Shown {
                 self.events.tell("block", || BlockView::from(block));
             }
         }
-        let books = Arc::new(Books { before_round, totals, payouts, blocks, read: Instant::now() });
+        let books = Arc::new(Books { before_round, totals, payouts, reserve, blocks, read: Instant::now() });
         self.figures.send_modify(|figures| figures.books = Some(books));
         Ok(())
     }

@@ -76,6 +76,17 @@ fn text(shown: &Shown, now_ms: u64) -> String {
         page.one("sluice_blocks_orphaned", "gauge", "Of these, not on the chain.", totals.orphaned);
         page.one("sluice_rewards_millisatoshi", "gauge", "Of the blocks on the chain.", totals.rewards_msat);
         page.payouts(&books.payouts);
+        let reserve = &books.reserve;
+        page.family(
+            "sluice_reserve_millisatoshi",
+            "gauge",
+            "What work is paid with, and what there should be.",
+        );
+        page.sample("sluice_reserve_millisatoshi", &[("part", "available")], reserve.available_msat);
+        page.sample("sluice_reserve_millisatoshi", &[("part", "immature")], reserve.immature_msat);
+        if let Some(required) = reserve.required_msat {
+            page.sample("sluice_reserve_millisatoshi", &[("part", "required")], required);
+        }
     }
     page.one("sluice_event_listeners", "gauge", "Who listens to /api/v1/events.", shown.events.listeners());
     page.0

@@ -21,10 +21,11 @@ use crate::{events, fault::Fault, figures::Shown, metrics, pages};
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What programs may ask; `openapi.json` describes each.
-fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 13] {
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 14] {
     [
         ("/api/v1/pool", get(pool::pool)),
         ("/api/v1/pool/hashrate", get(pool::hashrate)),
+        ("/api/v1/pool/fees", get(pool::fees)),
         ("/api/v1/miners/{address}", get(miners::miner)),
         ("/api/v1/miners/{address}/workers", get(miners::workers)),
         ("/api/v1/miners/{address}/hashrate", get(miners::hashrate)),

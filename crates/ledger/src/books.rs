@@ -8,14 +8,20 @@ use std::{
     time::Duration,
 };
 
+use bitcoin::Network;
 use share::Work;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::{
     LedgerError, RejectRecord, ShareRecord, WorkerId,
+    bought::{self, Rate},
+    clock,
+    division::halvings,
     record::Entry,
     spool::{Position, Read},
     store::{Column, Dialect, Hex, Whole, json, one, work, write},
+    terms::{History, Known},
+    window::{Weights, Window},
 };
 
 mod aside;
@@ -27,7 +33,11 @@ use slot::Slot;
 /// Totals of the pool and its workers, and the slot that is open.
 pub(crate) struct Books {
     pub dialect: Dialect,
+    pub network: Network,
     spool: [u8; 16],
+    pub history: History,
+    /// Kept from slot to slot once it has been asked for.
+    window: Option<Window>,
     workers: HashMap<WorkerId, Totals>,
     /// Whose totals are not in the database yet.
     touched: HashSet<WorkerId>,
@@ -65,6 +75,7 @@ impl Books {
     pub async fn load(
         connection: &mut AnyConnection,
         dialect: Dialect,
+        network: Network,
         spool: [u8; 16],
     ) -> Result<Self, LedgerError> {
         let doing = "read the totals";
@@ -79,9 +90,10 @@ impl Books {
         };
         let row = one(connection, doing, "SELECT COALESCE(MAX(id), 0) AS newest FROM slot").await?;
         let newest = row.try_get("newest").map_err(&failed)?;
-        let slot = Slot::load(connection).await?;
-        let (workers, touched, aside) = Default::default();
-        Ok(Self { dialect, spool, workers, touched, slot, newest, tally, aside })
+        let history = History::load(connection, spool).await?;
+        let slot = Slot::load(connection, &history).await?;
+        let (workers, touched, aside, window) = Default::default();
+        Ok(Self { dialect, network, spool, history, window, workers, touched, slot, newest, tally, aside })
     }
 
     /// How far this spool has been drained, by writer.
@@ -204,7 +216,9 @@ impl Books {
         slot_length: Duration,
     ) -> Result<(), LedgerError> {
         let time_ms = i64::try_from(share.time_ms).unwrap_or(i64::MAX);
-        if self.slot.as_ref().is_some_and(|slot| slot.is_over(time_ms, slot_length)) {
+        let terms = self.terms(read)?;
+        let is_over = |slot: &Slot| slot.terms.id != terms.id || slot.is_over(time_ms, slot_length);
+        if self.slot.as_ref().is_some_and(is_over) {
             self.close_slot(connection, time_ms).await?;
         }
         let Some(worker) = self.workers.get_mut(&share.worker) else {
@@ -220,10 +234,52 @@ impl Books {
         self.tally.height = self.tally.height.max(share.height.into());
         let slot = self.slot.get_or_insert_with(|| {
             self.newest += 1;
-            Slot::new(self.newest, time_ms)
+            Slot::new(self.newest, time_ms, terms)
         });
         slot.add(worker.id, share.work);
+        slot.bits = share.bits;
+        if terms.scheme.buys() {
+            let rate = Rate { bits: share.bits, halvings: halvings(self.network, share.height) };
+            slot.buy(worker.miner, rate, share.work);
+        }
         Ok(())
+    }
+
+    /// The terms that a record was written under.
+    pub fn terms(&self, read: &Read) -> Result<Known, LedgerError> {
+        self.history.of(read.from.segment >> 32)
+    }
+
+    /// What a block is divided by whose window ends with the closed slot `newest`.
+    pub async fn weights(
+        &mut self,
+        connection: &mut AnyConnection,
+        newest: i64,
+        bits: u32,
+    ) -> Result<Weights, LedgerError> {
+        if let Some(window) =
+            self.window.as_ref().filter(|window| (window.newest, window.bits) == (newest, bits))
+        {
+            return Ok(window.weights());
+        }
+        let window = Window::load(connection, newest, bits, self.history.longest()).await?;
+        let weights = window.weights();
+        if newest == self.newest && self.slot.is_none() {
+            self.window = Some(window);
+        }
+        Ok(weights)
+    }
+
+    /// The window as of the newest closed slot, at the network target of its newest share; from then on it is kept.
+    pub async fn window(&mut self, connection: &mut AnyConnection) -> Result<Option<&Window>, LedgerError> {
+        let newest = self.newest - i64::from(self.slot.is_some());
+        let bits = match &self.window {
+            Some(window) if window.newest == newest => return Ok(self.window.as_ref()),
+            _ => slot_bits(connection, newest).await?,
+        };
+        let Some(bits) = bits else { return Ok(None) };
+        self.window = Some(Window::load(connection, newest, bits, self.history.longest()).await?);
+        Ok(self.window.as_ref())
     }
 
     /// Counts refused submissions.
@@ -246,6 +302,15 @@ impl Books {
     ) -> Result<Option<i64>, LedgerError> {
         if let Some(mut slot) = self.slot.take() {
             slot.write(connection, self.dialect, Some(time_ms)).await?;
+            if slot.terms.scheme.buys() {
+                let now_ms = clock::now_ms();
+                bought::pay(connection, self.dialect, slot.id, slot.terms, &slot.rates, now_ms).await?;
+            }
+            // A window of another target is of another length: it is read anew when somebody asks.
+            self.window.take_if(|window| window.bits != slot.bits);
+            if let Some(window) = &mut self.window {
+                window.push(connection, slot.id, slot.terms.scheme, slot.work).await?;
+            }
         }
         Ok((self.newest > 0).then_some(self.newest))
     }
@@ -322,4 +387,13 @@ impl Books {
     pub fn set_aside(&mut self, read: &Read, reason: &'static str) {
         self.aside.push(Aside::new(read, reason));
     }
+}
+
+/// Network target of the newest share of a closed slot.
+pub(crate) async fn slot_bits(connection: &mut AnyConnection, slot: i64) -> Result<Option<u32>, LedgerError> {
+    let failed = LedgerError::database("read a slot");
+    let row = sqlx::query("SELECT COALESCE(bits, 0) AS bits FROM slot WHERE id = $1").bind(slot);
+    let Some(row) = row.fetch_optional(connection).await.map_err(&failed)? else { return Ok(None) };
+    let bits: i64 = row.try_get("bits").map_err(&failed)?;
+    Ok(u32::try_from(bits).ok().filter(|bits| *bits > 0))
 }

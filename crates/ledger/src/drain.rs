@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use crate::{
     LedgerError, Spool, Terms,
     books::Books,
-    clock, found,
+    clock,
+    coinbases::Shown,
+    found,
     ledger::{Point, Settings},
     record::Entry,
     spool::{Item, Position, Read, Reader},
@@ -31,6 +33,8 @@ pub(crate) struct Drain {
     pub terms: Terms,
     pub network: Network,
     pub settings: Settings,
+    /// Where jobs look for what a coinbase is to pay.
+    pub shown: Shown,
     state: Option<State>,
     /// Records in the next batch: few after a refusal, then more again.
     batch: usize,
@@ -52,7 +56,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 impl Drain {
     pub fn new(store: Arc<Store>, spool: Spool, terms: Terms, network: Network, settings: Settings) -> Self {
         let batch = settings.batch;
-        Self { store, spool, terms, network, settings, state: None, batch }
+        Self { store, spool, terms, network, settings, shown: Shown::default(), state: None, batch }
     }
 
     /// Drains until `stop` is true, then once more what is left.
@@ -112,7 +116,7 @@ impl Drain {
     }
 
     /// Applies one batch. How many records it had.
-    async fn step(&mut self) -> Result<usize, LedgerError> {
+    pub async fn step(&mut self) -> Result<usize, LedgerError> {
         let mut state = match self.state.take() {
             Some(state) => state,
             None => self.load().await?,
@@ -130,6 +134,7 @@ impl Drain {
             read.await.map_err(|error| LedgerError::Unsound(format!("reading the spool failed: {error}")))?;
         let batch = batch?;
         if batch.is_empty() {
+            self.shown.is_caught_up();
             self.state = Some(state);
             return Ok(0);
         }
@@ -142,15 +147,19 @@ impl Drain {
             let transaction = async {
                 let mut transaction = writer.begin().await?;
                 self.apply(&mut transaction, &mut state.books, &batch).await?;
+                let split = self.shown.next_split(&mut transaction, &mut state.books).await?;
                 self.settings.reach(Point::Applied).await;
-                transaction.commit().await.map_err(LedgerError::database("commit a batch"))
+                transaction.commit().await.map_err(LedgerError::database("commit a batch"))?;
+                Ok(split)
             };
             tokio::time::timeout(LIMIT, transaction)
                 .await
                 .unwrap_or_else(|_| Err(slow("apply a batch", LIMIT)))
         };
         match applied {
-            Ok(()) => {
+            Ok(split) => {
+                self.shown.show_split(split);
+                self.shown.has_drained(founds(&batch, self.spool.epoch()));
                 self.settings.reach(Point::Committed).await;
                 self.state = Some(state);
                 self.batch = (self.batch * 2).min(self.settings.batch);
@@ -161,8 +170,13 @@ impl Drain {
                 if let [read] = &batch[..] {
                     let set_aside = async {
                         let mut transaction = writer.begin().await?;
-                        let mut books =
-                            Books::load(&mut transaction, self.store.dialect(), self.spool.id()).await?;
+                        let mut books = Books::load(
+                            &mut transaction,
+                            self.store.dialect(),
+                            self.network,
+                            self.spool.id(),
+                        )
+                        .await?;
                         books.set_aside(read, "refused by the database");
                         books.flush(&mut transaction, &watermarks(&batch), clock::now_ms()).await?;
                         transaction.commit().await.map_err(LedgerError::database("commit a batch"))
@@ -185,7 +199,9 @@ impl Drain {
         let loaded = {
             let load = async {
                 let mut transaction = writer.begin().await?;
-                let books = Books::load(&mut transaction, self.store.dialect(), self.spool.id()).await?;
+                let books =
+                    Books::load(&mut transaction, self.store.dialect(), self.network, self.spool.id())
+                        .await?;
                 let start = Books::watermarks(&mut transaction, self.spool.id()).await?;
                 let reader = Reader::new(&self.spool, start);
                 Ok(State { generation, books, reader })
@@ -212,7 +228,7 @@ impl Drain {
                 }
                 Item::Entry(Entry::Rejects(rejects)) => books.rejects(read, rejects),
                 Item::Entry(Entry::Found(found)) => {
-                    found::enter(connection, books, read, found, &self.terms, self.network).await?;
+                    found::enter(connection, books, read, found, &self.terms).await?;
                 }
                 Item::Entry(Entry::Worker(_) | Entry::Segment(_)) => {}
                 Item::Refused { reason, .. } => books.set_aside(read, reason),
@@ -227,6 +243,13 @@ impl Drain {
         }
         books.flush(connection, &watermarks(batch), clock::now_ms()).await
     }
+}
+
+/// How many blocks of this opening of the spool are in `batch`.
+fn founds(batch: &[Read], epoch: u64) -> u64 {
+    let is_found =
+        |read: &&Read| read.from.segment >> 32 == epoch && matches!(read.item, Item::Entry(Entry::Found(_)));
+    batch.iter().filter(is_found).count() as u64
 }
 
 /// How far `batch` reaches, by writer.

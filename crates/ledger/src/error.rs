@@ -52,6 +52,9 @@ pub enum LedgerError {
     /// The spool is older than what the database has of it.
     #[error("the spool {} was put back to an older state: the ledger has read further; move the directory away and start with an empty one", .0.display())]
     SpoolBehind(PathBuf),
+    /// The same opening of a spool was given to a ledger before, with other terms.
+    #[error("the pool's terms have changed while its spool was open; open the spool anew for new terms")]
+    OtherTerms,
     /// A query failed.
     #[error("the database failed to {doing}: {source}")]
     Database {

@@ -59,10 +59,6 @@ pub(crate) enum Kind {
     Paid,
     /// It was given up.
     Return,
-    /// The operator moved money between accounts of the pool.
-    Fund,
-    /// Made good what an earlier one had wrong.
-    Correction,
 }
 
 /// A transaction to be written.
@@ -135,8 +131,6 @@ impl Kind {
             Self::Payout => "payout",
             Self::Paid => "paid",
             Self::Return => "return",
-            Self::Fund => "fund",
-            Self::Correction => "correction",
         }
     }
 }

@@ -16,7 +16,10 @@ use share::Hash;
 use sqlx::Row;
 use tokio::sync::watch;
 
-use crate::{LedgerError, Spool, Terms, books::Books, drain::Drain, maturity::Maturity, store::Store};
+use crate::{
+    Coinbases, Direct, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
+    maturity::Maturity, reserve, store::Store, terms,
+};
 
 /// Where a block stands, as the nodes of the pool see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,24 @@ pub enum Standing {
 pub trait Chain: Send + Sync + 'static {
     /// Where the block with this hash (internal order) stands. Must come to an end by itself.
     async fn standing(&self, hash: &Hash) -> Standing;
+
+    /// The fees of the block with this hash, or of the tip; `None` if no node says. Must come to an end by itself.
+    async fn fees(&self, _hash: Option<&Hash>) -> Option<BlockFees> {
+        None
+    }
+}
+
+/// What the transactions of a block pay, whoever found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockFees {
+    /// The block, internal order.
+    pub hash: Hash,
+    /// The block before it.
+    pub prev_hash: Hash,
+    /// Its height.
+    pub height: u32,
+    /// In all, satoshi.
+    pub fees_sats: u64,
 }
 
 /// Times and sizes of the ledger's work.
@@ -108,14 +129,17 @@ struct Shared {
     store: Arc<Store>,
     spool: Spool,
     terms: Terms,
+    /// Number of the terms.
+    terms_id: i64,
     network: Network,
     settings: Settings,
+    shown: coinbases::Shown,
     running: AtomicBool,
 }
 
 impl Ledger {
     /// Opens the database at `url` (`postgres://…` or `sqlite://path`), brings its tables up to this version, and makes
-    /// sure that nobody else writes to it. Blocks found from now on are divided by `terms`.
+    /// sure that nobody else writes to it. What is mined from now on is paid by `terms`; what was mined before keeps its own.
     pub async fn open(url: &str, spool: Spool, terms: Terms, network: Network) -> Result<Self, LedgerError> {
         Self::open_with(url, spool, terms, network, Settings::default()).await
     }
@@ -136,8 +160,9 @@ impl Ledger {
         if !spool.follows(&watermarks) {
             return Err(LedgerError::SpoolBehind(spool.dir().to_owned()));
         }
-        let (store, running) = (Arc::new(store), AtomicBool::new(false));
-        Ok(Self(Arc::new(Shared { store, spool, terms, network, settings, running })))
+        let terms_id = enter_terms(&store, &terms, &spool).await?;
+        let (store, shown, running) = (Arc::new(store), Default::default(), AtomicBool::new(false));
+        Ok(Self(Arc::new(Shared { store, spool, terms, terms_id, network, settings, shown, running })))
     }
 
     /// Only brings the tables at `url` up to this version.
@@ -152,16 +177,53 @@ impl Ledger {
             tracing::error!("this ledger is running already");
             return;
         }
-        let Shared { store, spool, terms, network, settings, .. } = &*self.0;
+        let Shared { store, spool, terms, network, settings, shown, .. } = &*self.0;
         let mut drain = Drain::new(store.clone(), spool.clone(), terms.clone(), *network, settings.clone());
+        drain.shown = shown.clone();
+        let wants_fees = matches!(terms.scheme, Scheme::Fpps { .. });
+        let followed = chain.clone();
         let mut maturity = Maturity::new(store.clone(), chain, settings.clone());
+        maturity.shown = shown.clone();
         let (tell, told) = watch::channel(false);
         let stopped = async {
             stop.await;
             tell.send_replace(true);
         };
-        tokio::join!(drain.run(told.clone()), maturity.run(told), stopped);
+        let (buys, warned) = (terms.scheme.buys(), told.clone());
+        let reserve = async {
+            if buys {
+                reserve::watch(self, warned).await;
+            }
+        };
+        let fees = async {
+            if wants_fees {
+                fees::follow(store, followed, settings.follow, told.clone()).await;
+            }
+        };
+        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), fees, reserve, stopped);
         self.0.running.store(false, Ordering::Release);
+    }
+
+    /// The same by hand, for who wants to look between the steps. Not while [`Self::run`] does them.
+    #[doc(hidden)]
+    pub fn by_hand(&self, chain: Arc<dyn Chain>) -> Hand {
+        let Shared { store, spool, terms, network, settings, shown, .. } = &*self.0;
+        let mut drain = Drain::new(store.clone(), spool.clone(), terms.clone(), *network, settings.clone());
+        drain.shown = shown.clone();
+        let mut maturity = Maturity::new(store.clone(), chain.clone(), settings.clone());
+        maturity.shown = shown.clone();
+        Hand { drain, maturity, store: store.clone(), chain }
+    }
+
+    /// What coinbases are to pay from now on. With `direct`, in schemes with a window, they pay its miners themselves; else
+    /// the pool, which owes the miners (solo: the finder).
+    pub async fn coinbases(&self, direct: Option<Direct>) -> Result<Coinbases, LedgerError> {
+        let Shared { store, spool, terms, terms_id, network, shown, .. } = &*self.0;
+        let direct = direct.filter(|_| terms.scheme.pays_by_window());
+        if direct.is_some() {
+            shown.begin(store, spool).await?;
+        }
+        Ok(Coinbases::new(terms.clone(), *terms_id, *network, direct, shown.clone(), spool.clone()))
     }
 
     /// Bytes in the spool: what the database does not have yet, and segments still being written.
@@ -176,6 +238,50 @@ impl Ledger {
     pub(crate) fn shared_store(&self) -> Arc<Store> {
         self.0.store.clone()
     }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.0.terms
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        self.0.network
+    }
+}
+
+/// The steps of [`Ledger::run`], one at a time.
+#[doc(hidden)]
+pub struct Hand {
+    drain: Drain,
+    maturity: Maturity,
+    store: Arc<Store>,
+    chain: Arc<dyn Chain>,
+}
+
+#[doc(hidden)]
+impl Hand {
+    /// Drains one batch. How many records it had.
+    pub async fn drain(&mut self) -> Result<usize, LedgerError> {
+        self.drain.step().await
+    }
+
+    /// Takes one look at all watched blocks.
+    pub async fn follow(&mut self) -> Result<(), LedgerError> {
+        let (_stop, mut stopped) = watch::channel(false);
+        self.maturity.round(true, &mut stopped).await
+    }
+
+    /// Takes one look at the fees of the chain.
+    pub async fn fees(&mut self) -> Result<bool, LedgerError> {
+        fees::step(&self.store, &*self.chain).await
+    }
+}
+
+async fn enter_terms(store: &Store, terms: &Terms, spool: &Spool) -> Result<i64, LedgerError> {
+    let mut writer = store.writer().await?;
+    let mut transaction = writer.begin().await?;
+    let id = terms::enter(&mut transaction, terms, spool.id(), spool.epoch()).await?;
+    transaction.commit().await.map_err(LedgerError::database("enter the terms"))?;
+    Ok(id)
 }
 
 /// Makes the database one of `network`, or finds that it is one of another.

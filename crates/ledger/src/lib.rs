@@ -21,19 +21,25 @@
 
 mod accounts;
 mod books;
+mod bought;
 mod clock;
+mod coinbases;
+mod division;
 mod drain;
 mod error;
+mod fees;
 mod found;
 mod journal;
 mod ledger;
 mod maturity;
 mod payout;
 pub mod record;
+mod reserve;
 pub mod scheme;
 mod split;
 pub mod spool;
 mod store;
+mod terms;
 mod verify;
 mod wallet;
 mod window;
@@ -41,13 +47,16 @@ mod wire;
 pub mod worker;
 
 pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
+pub use coinbases::{Coinbases, Direct, Pays};
 pub use error::LedgerError;
-pub use ledger::{Chain, Halt, Ledger, Point, Settings, Standing};
+pub use fees::{FeeBlock, MeanFees};
+pub use ledger::{BlockFees, Chain, Halt, Hand, Ledger, Point, Settings, Standing};
 pub use payout::{
     Desk, FeeFrom, MinerPayout, OrderKind, PayError, PayHalt, PayPoint, Payer, Payout, PayoutFigures,
     PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings, Solvency,
 };
-pub use record::{Found, RejectRecord, ShareRecord};
+pub use record::{Found, Origin, RejectRecord, ShareRecord, SplitId};
+pub use reserve::Reserve;
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, job::Hash};
 pub use spool::{Spool, SpoolConfig, SpoolError, SpoolWriter};

@@ -7,16 +7,18 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     BlockStatus as State, Chain, LedgerError, Standing, clock,
+    coinbases::Shown,
     found::shown,
-    journal::{self, Account, Kind, Post, Purse},
+    journal::{self, Kind, Post},
     ledger::{Point, Settings},
-    split::apportion,
-    store::{Column, Store, json, slow, work, write},
+    store::{Column, Store, json, slow, write},
 };
 
+mod entries;
 mod step;
 
-use step::{Block, Step, matured_entries};
+pub(crate) use entries::{outputs, stored};
+use step::{Block, Step};
 
 /// How many questions are open at the chain at a time.
 const AT_ONCE: usize = 4;
@@ -30,11 +32,13 @@ pub(crate) struct Maturity {
     store: Arc<Store>,
     chain: Arc<dyn Chain>,
     settings: Settings,
+    /// Where jobs look for balances that a coinbase may pay.
+    pub shown: Shown,
 }
 
 impl Maturity {
     pub fn new(store: Arc<Store>, chain: Arc<dyn Chain>, settings: Settings) -> Self {
-        Self { store, chain, settings }
+        Self { store, chain, settings, shown: Shown::default() }
     }
 
     /// Follows until `stop` is true.
@@ -59,7 +63,7 @@ impl Maturity {
     }
 
     /// Asks about candidates, or about all blocks, and does what is to be done.
-    async fn round(&self, all: bool, stop: &mut watch::Receiver<bool>) -> Result<(), LedgerError> {
+    pub async fn round(&self, all: bool, stop: &mut watch::Receiver<bool>) -> Result<(), LedgerError> {
         let (height, mut blocks) = self.watched().await?;
         blocks.retain(|block| all || block.state == State::Candidate);
         let begun = Instant::now();
@@ -88,7 +92,8 @@ impl Maturity {
                 break;
             }
         }
-        self.note(&seen).await
+        self.note(&seen).await?;
+        self.shown.carry(&self.store).await
     }
 
     /// Asks the chain about each of `blocks`.
@@ -138,7 +143,7 @@ impl Maturity {
         let mut snapshot = self.store.snapshot().await?;
         let row = sqlx::query("SELECT height FROM tally").fetch_one(&mut *snapshot).await.map_err(&failed)?;
         let height = row.try_get("height").map_err(&failed)?;
-        let sql = "SELECT id, hash, height, found_ms, scheme, reward_msat, fee_msat, state, credits, matured, \
+        let sql = "SELECT id, hash, height, found_ms, scheme, reward_msat, subsidy_msat, fee_msat, state, credits, matured, \
                    confirmations FROM block WHERE watched = 1 \
                    ORDER BY CASE state WHEN 'candidate' THEN 0 ELSE 1 END, id DESC";
         let rows = sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(&failed)?;
@@ -214,60 +219,17 @@ impl Maturity {
             return Ok(false);
         }
         let (kind, entries) = match step {
-            Step::Credit => (Kind::Reward, self.credits(connection, block).await?),
-            Step::Mature => {
-                let posted = journal::posted(connection, block.id).await?;
-                (
-                    Kind::Mature,
-                    posted.into_iter().flat_map(|entry| matured_entries(entry, block.solo)).collect(),
-                )
-            }
-            Step::Reverse => {
-                let posted = journal::posted(connection, block.id).await?;
-                (Kind::Reorg, posted.into_iter().map(|(account, amount)| (account, -amount)).collect())
-            }
-            Step::Cover => (
-                Kind::Reorg,
-                vec![(Account::Rewards, block.reward_msat), (Account::Reserve, -block.reward_msat)],
-            ),
-            Step::Restore => (
-                Kind::Reward,
-                vec![(Account::Rewards, -block.reward_msat), (Account::Reserve, block.reward_msat)],
-            ),
+            Step::Credit => (Kind::Reward, entries::credit(connection, self.store.dialect(), block).await?),
+            Step::Mature => (Kind::Mature, entries::mature(connection, block).await?),
+            Step::Reverse => (Kind::Reorg, entries::reverse(connection, block).await?),
+            Step::Cover => (Kind::Reorg, entries::cover(connection, block).await?),
+            Step::Restore => (Kind::Reward, entries::restore(connection, self.store.dialect(), block).await?),
             Step::GiveUp | Step::Forget => return Ok(true),
         };
         let key = format!("{}:{}:{credits}", kind.name(), shown(&block.hash));
         let post = Post { kind, key, block: Some(block.id), now_ms: clock::now_ms(), entries: &entries };
         journal::post(connection, self.store.dialect(), &post).await?;
         Ok(true)
-    }
-
-    /// The reward, divided as was fixed when the block was found.
-    async fn credits(
-        &self,
-        connection: &mut AnyConnection,
-        block: &Block,
-    ) -> Result<Vec<(Account, i64)>, LedgerError> {
-        let failed = LedgerError::database("read the split of a block");
-        let sql = "SELECT miner_id, CAST(work AS TEXT) AS work FROM block_weight WHERE block_id = $1";
-        let mut weights = Vec::new();
-        for row in sqlx::query(sql).bind(block.id).fetch_all(connection).await.map_err(&failed)? {
-            weights.push((row.try_get::<i64, _>("miner_id").map_err(&failed)?, work(&row, "work")?));
-        }
-        let unsound = |what: &str| LedgerError::Unsound(format!("block {}: {what}", shown(&block.hash)));
-        let rest = u128::try_from(block.reward_msat - block.fee_msat)
-            .map_err(|_| unsound("its fee is above its reward"))?;
-        let parts = apportion(rest, &weights);
-        if parts.is_empty() {
-            return Err(unsound("it has no weights to be divided by"));
-        }
-        let mut entries =
-            vec![(Account::Rewards, -block.reward_msat), (Account::FeeImmature, block.fee_msat)];
-        for (miner, amount) in parts {
-            let amount = i64::try_from(amount).map_err(|_| unsound("an amount overflows"))?;
-            entries.push((Account::Miner(miner, Purse::Immature), amount));
-        }
-        Ok(entries)
     }
 }
 
@@ -286,6 +248,7 @@ fn block(row: &AnyRow) -> Result<Block, LedgerError> {
         found_ms: field("found_ms")?,
         solo: text("scheme")? == "solo",
         reward_msat: field("reward_msat")?,
+        subsidy_msat: field("subsidy_msat")?,
         fee_msat: field("fee_msat")?,
         state: State::parse(&state)
             .ok_or_else(|| LedgerError::Unsound(format!("a block is in state {state:?}")))?,

@@ -70,6 +70,26 @@ pub struct Found {
     pub value_sats: u64,
     /// What it pays to whom: script, satoshi.
     pub outputs: Vec<(Vec<u8>, u64)>,
+    /// What its job was made of; `None` in records of versions that did not say it.
+    pub origin: Option<Origin>,
+}
+
+/// What a job was made of, as the ledger numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The terms.
+    pub terms: i64,
+    /// Where the coinbase pays the miners of a window: which window.
+    pub split: Option<SplitId>,
+}
+
+/// Names a window: the same one always gives the same weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitId {
+    /// Its newest slot, which is closed.
+    pub slot: i64,
+    /// The network target that it is measured with, compact form.
+    pub bits: u32,
 }
 
 /// A record that was read back.
@@ -184,6 +204,7 @@ impl Found {
             coinbase_txid: hex::encode(self.coinbase_txid),
             value_sats: self.value_sats,
             outputs: outputs.map(|(script, sats)| (hex::encode(script), *sats)).collect(),
+            origin: self.origin,
         };
         // Strings and integers always have a JSON form.
         let json = serde_json::to_vec(&text).unwrap_or_default();
@@ -204,6 +225,7 @@ impl Found {
             coinbase_txid: hash(&text.coinbase_txid)?,
             value_sats: text.value_sats,
             outputs: outputs.collect::<Option<_>>()?,
+            origin: text.origin,
         })
     }
 }
@@ -220,6 +242,8 @@ struct FoundText {
     coinbase_txid: String,
     value_sats: u64,
     outputs: Vec<(String, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
 }
 
 /// Appends a worker's identity, `address.name`.

@@ -1,17 +1,110 @@
 //! How the pool pays: the scheme, the fee, and what a coinbase therefore pays to whom.
 
-use crate::Worker;
+use crate::{Worker, split::part};
 
-/// How a block's reward is divided.
+/// How work is paid.
+///
+/// In the schemes that have one, a share stays in the window until `factor` x (network work) of shares have come after it,
+/// `factor` being that of the terms it was mined under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Everything, less the fee, to the finder, by the coinbase itself.
     Solo,
-    /// By the last `factor` x (network work) of shares. The coinbase pays the pool, which owes the miners.
+    /// Each block by the work in the window.
     Pplns {
         /// Length of the window, in expected blocks.
         factor: u32,
     },
+    /// The same with a window of eight expected blocks.
+    Tides,
+    /// Each share at once: its chance of a block, times the subsidy. The pool keeps the blocks.
+    Pps {
+        /// How long its share of blocks goes to the reserve after the scheme has changed, in expected blocks.
+        factor: u32,
+    },
+    /// The same with the mean fees of the chain's latest blocks on top of the subsidy.
+    Fpps {
+        /// As for [`Self::Pps`].
+        factor: u32,
+    },
+    /// The subsidy as in [`Self::Pps`], the fees of each block as in [`Self::Pplns`].
+    PpsPlus {
+        /// Length of the window, in expected blocks.
+        factor: u32,
+    },
+}
+
+/// Whose a share's part of a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Claim {
+    /// All of it the miner's.
+    Miner,
+    /// The fees are the miner's; the subsidy is the reserve's, which has paid for it.
+    Fees,
+    /// All of it the reserve's.
+    Reserve,
+}
+
+impl Scheme {
+    /// Length of the TIDES window, in expected blocks.
+    pub const TIDES: u32 = 8;
+
+    /// `solo`, `pplns`, `tides`, `pps`, `fpps` or `pps_plus`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Solo => "solo",
+            Self::Pplns { .. } => "pplns",
+            Self::Tides => "tides",
+            Self::Pps { .. } => "pps",
+            Self::Fpps { .. } => "fpps",
+            Self::PpsPlus { .. } => "pps_plus",
+        }
+    }
+
+    /// The scheme that [`Self::name`] names so; `factor` where it takes one.
+    pub fn parse(name: &str, factor: u32) -> Option<Self> {
+        match name {
+            "solo" => Some(Self::Solo),
+            "pplns" => Some(Self::Pplns { factor }),
+            "tides" => Some(Self::Tides),
+            "pps" => Some(Self::Pps { factor }),
+            "fpps" => Some(Self::Fpps { factor }),
+            "pps_plus" => Some(Self::PpsPlus { factor }),
+            _ => None,
+        }
+    }
+
+    /// Length of the window in expected blocks; 0 where there is none.
+    pub fn factor(self) -> u32 {
+        match self {
+            Self::Solo => 0,
+            Self::Tides => Self::TIDES,
+            Self::Pplns { factor }
+            | Self::Pps { factor }
+            | Self::Fpps { factor }
+            | Self::PpsPlus { factor } => factor,
+        }
+    }
+
+    /// Whether the pool pays for work whether or not it finds blocks.
+    pub fn buys(self) -> bool {
+        matches!(self, Self::Pps { .. } | Self::Fpps { .. } | Self::PpsPlus { .. })
+    }
+
+    /// Whether a block is its miners', by the work in the window: then a coinbase can pay them itself.
+    pub fn pays_by_window(self) -> bool {
+        self.claim() == Some(Claim::Miner)
+    }
+
+    /// Whose a share's part of later blocks is; `None` where only its own block counts.
+    pub(crate) fn claim(self) -> Option<Claim> {
+        match self {
+            Self::Solo => None,
+            Self::Pplns { .. } | Self::Tides => Some(Claim::Miner),
+            Self::PpsPlus { .. } => Some(Claim::Fees),
+            Self::Pps { .. } | Self::Fpps { .. } => Some(Claim::Reserve),
+        }
+    }
 }
 
 /// The terms that blocks are mined on from now on. Blocks found earlier keep theirs.
@@ -34,6 +127,8 @@ pub enum Class {
     Pool,
     /// The coinbase pays the miner with this script.
     Miner(Vec<u8>),
+    /// The coinbase pays the miners of the window, and is at most this many bytes long.
+    Split(usize),
 }
 
 impl Terms {
@@ -41,7 +136,7 @@ impl Terms {
     pub fn class(&self, worker: &Worker) -> Class {
         match self.scheme {
             Scheme::Solo => Class::Miner(worker.script().to_vec()),
-            Scheme::Pplns { .. } => Class::Pool,
+            _ => Class::Pool,
         }
     }
 
@@ -49,7 +144,6 @@ impl Terms {
     /// none is zero unless the value is, and the first is the finder's where it has one.
     pub fn outputs(&self, finder: &Worker, value_sats: u64) -> Vec<(Vec<u8>, u64)> {
         match self.scheme {
-            Scheme::Pplns { .. } => vec![(self.pool_script.clone(), value_sats)],
             Scheme::Solo => {
                 let fee = self.fee(value_sats);
                 if fee == 0 || finder.script() == self.pool_script {
@@ -60,13 +154,13 @@ impl Terms {
                     vec![(finder.script().to_vec(), value_sats - fee), (self.pool_script.clone(), fee)]
                 }
             }
+            _ => vec![(self.pool_script.clone(), value_sats)],
         }
     }
 
     /// The pool's part of `amount`, rounded down, never more than all of it.
     pub(crate) fn fee(&self, amount: u64) -> u64 {
-        let fee = u128::from(amount) * u128::from(self.fee_ppm) / 1_000_000;
-        u64::try_from(fee).unwrap_or(u64::MAX).min(amount)
+        part(amount, self.fee_ppm)
     }
 }
 

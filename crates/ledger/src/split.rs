@@ -36,8 +36,21 @@ pub(crate) fn apportion<K: Copy + Ord>(amount: u128, weights: &[(K, u128)]) -> V
     parts
 }
 
+/// `ppm` millionths of `amount`, rounded down, never more than all of it.
+pub(crate) fn part(amount: u64, ppm: u32) -> u64 {
+    let part = u128::from(amount) * u128::from(ppm) / 1_000_000;
+    u64::try_from(part).unwrap_or(u64::MAX).min(amount)
+}
+
+/// floor(a * b / c) and the remainder, for any `b` and `c > 0`; `None` if it does not fit.
+pub(crate) fn ratio(a: u128, b: u128, c: u128) -> Option<(u128, u128)> {
+    let (whole, rest) = (b / c, b % c);
+    let (quotient, remainder) = multiply_divide(a, rest, c);
+    Some((a.checked_mul(whole)?.checked_add(quotient)?, remainder))
+}
+
 /// floor(a * b / c) and the remainder, for `b <= c` and `c > 0`.
-fn multiply_divide(a: u128, b: u128, c: u128) -> (u128, u128) {
+pub(crate) fn multiply_divide(a: u128, b: u128, c: u128) -> (u128, u128) {
     if let Some(product) = a.checked_mul(b) {
         return (product / c, product % c);
     }

@@ -107,6 +107,8 @@ struct Shared {
     full: AtomicBool,
     /// Whether a database has been compared with this opening.
     compared: AtomicBool,
+    /// Found blocks that have been pushed since the opening.
+    found: AtomicU64,
     committed: Notify,
     _lock: File,
 }
@@ -149,6 +151,7 @@ impl Spool {
             bytes: AtomicU64::new(bytes),
             full: AtomicBool::new(false),
             compared: AtomicBool::new(false),
+            found: AtomicU64::new(0),
             committed: Notify::new(),
             _lock: lock,
         })))
@@ -165,6 +168,16 @@ impl Spool {
     /// Bytes on disk: what is not in the database yet, and segments still being written.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many found blocks have been pushed since the opening, committed or not.
+    pub(crate) fn found(&self) -> u64 {
+        self.0.found.load(Ordering::Acquire)
+    }
+
+    /// Which opening this is: the upper half of the numbers of its segments.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch.into()
     }
 
     /// Names this spool in the database.

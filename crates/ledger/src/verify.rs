@@ -1,17 +1,13 @@
 //! Does the ledger hold together? Everything that is kept twice is compared, and every split is done again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use share::Work;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-use crate::{
-    Ledger, LedgerError,
-    found::shown,
-    journal::{self, Account},
-    split::apportion,
-    store::work,
-};
+use crate::{Ledger, LedgerError, journal::Account, store::work};
+
+pub(crate) mod credits;
 
 /// What is wrong, in words; empty if nothing is.
 type Findings = Vec<String>;
@@ -21,12 +17,13 @@ const MOST: usize = 20;
 
 impl Ledger {
     /// Compares, in one snapshot: each transaction's entries with zero, balances with entries, all balances with the
-    /// rewards, credits of blocks with their state and with the split done anew, and the totals of slots, workers and
-    /// pool with each other. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
+    /// rewards, credits of blocks with their state and with the split done anew, the split of the newest blocks with their
+    /// slots, credits of slots with what their work is worth, and the totals of slots, workers and pool with each other. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
     pub async fn verify(&self) -> Result<(), LedgerError> {
         let mut snapshot = self.store().snapshot().await?;
         let mut findings = journal(&mut snapshot).await?;
-        findings.extend(blocks(&mut snapshot).await?);
+        findings.extend(credits::blocks(&mut snapshot).await?);
+        findings.extend(credits::slots(&mut snapshot).await?);
         findings.extend(shares(&mut snapshot).await?);
         if findings.is_empty() {
             return Ok(());
@@ -77,68 +74,6 @@ async fn journal(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> 
     }
     if sum != 0 {
         findings.push(format!("miners and pool have {sum} msat more than the rewards have given"));
-    }
-    Ok(findings)
-}
-
-/// Every block on its own: what stands in the journal for it must follow from its row and its weights.
-async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
-    let mut findings = Findings::new();
-    let sql = "SELECT b.id, b.hash, b.state, b.matured, b.reward_msat, b.fee_msat, b.credits, \
-               CAST(b.window_work AS TEXT) AS window_work, \
-               (SELECT COUNT(*) FROM txn t WHERE t.block_id = b.id AND t.kind = 'reward') AS rewards \
-               FROM block b ORDER BY b.id";
-    for row in rows(snapshot, sql).await? {
-        let id = integer(&row, "id")?;
-        let hash: Vec<u8> = row.try_get("hash").map_err(failed)?;
-        let name =
-            hash.try_into().map_or_else(|_| format!("block {id}"), |hash| format!("block {}", shown(&hash)));
-        let (reward, fee) = (integer(&row, "reward_msat")?, integer(&row, "fee_msat")?);
-        if integer(&row, "credits")? != integer(&row, "rewards")? {
-            findings.push(format!("{name} counts other credits than the journal has"));
-        }
-        let mut weights = Vec::new();
-        let query =
-            sqlx::query("SELECT miner_id, CAST(work AS TEXT) AS work FROM block_weight WHERE block_id = $1");
-        for row in query.bind(id).fetch_all(&mut *snapshot).await.map_err(failed)? {
-            weights.push((integer(&row, "miner_id")?, work(&row, "work")?));
-        }
-        let total = weights.iter().fold(0, |sum: Work, (_, work)| sum.saturating_add(*work));
-        if total != work(&row, "window_work")? {
-            findings.push(format!("{name} has weights that do not sum to its window"));
-        }
-        let on_chain = matches!(text(&row, "state")?.as_str(), "immature" | "mature");
-        let given = on_chain || integer(&row, "matured")? == 1;
-        let mut expect: BTreeMap<i64, i128> = BTreeMap::new();
-        if given {
-            let rest = u128::try_from(reward.saturating_sub(fee)).unwrap_or(0);
-            expect.extend(apportion(rest, &weights).into_iter().map(|(miner, part)| (miner, part as i128)));
-            expect.retain(|_, part| *part != 0);
-        }
-        let (mut miners, mut fees, mut rewards, mut reserve) = (BTreeMap::new(), 0i128, 0i128, 0i128);
-        for (account, amount) in journal::posted(snapshot, id).await? {
-            let sum = match account {
-                Account::Miner(miner, _) => miners.entry(miner).or_insert(0i128),
-                Account::FeeImmature | Account::FeeAvailable => &mut fees,
-                Account::Rewards => &mut rewards,
-                Account::Reserve | Account::ReserveImmature => &mut reserve,
-                // No block has anything to do with it: found below, as fees.
-                Account::NetworkFee => &mut fees,
-            };
-            *sum += i128::from(amount);
-        }
-        miners.retain(|_, sum| *sum != 0);
-        let reward_posted = if on_chain { -i128::from(reward) } else { 0 };
-        let covered = if given && !on_chain { -i128::from(reward) } else { 0 };
-        let fee_posted = if given { i128::from(fee) } else { 0 };
-        if miners != expect {
-            findings.push(format!("{name} is credited otherwise than its weights say"));
-        }
-        if (rewards, reserve, fees) != (reward_posted, covered, fee_posted) {
-            findings.push(format!(
-                "{name} has given {rewards}, fee {fees}, reserve {reserve} msat, against its state"
-            ));
-        }
     }
     Ok(findings)
 }

@@ -1,90 +1,272 @@
-//! Whose work a block is divided by: the last slots before it, as far back as the window reaches.
+//! Whose work a block is divided by: the shares of the slots before it, each for as long as its terms say.
+//!
+//! A share mined under terms with a window of N blocks counts in every block that is found before N x (network work) of
+//! shares have come after it, with its work divided by N. So the parts of all shares sum to one block's worth of work
+//! whatever terms are mixed, and a change of scheme neither pays a share twice nor forgets it. What the pool has paid for
+//! (PPS and its kin) stands in the window for the reserve. Solo work is in no window, and takes no place in one.
+//!
+//! The sums are kept from slot to slot: a new slot costs what is in it and in the oldest one, however long the window is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use share::Work;
+use share::{Target, Work};
 use sqlx::{AnyConnection, Row};
 
-use crate::{LedgerError, split::apportion, store::work};
+use crate::{LedgerError, Scheme, scheme::Claim, split::apportion, store::work};
 
-/// The part of the slots, newest first, that a window of some length covers.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What a block is divided by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weights {
+    /// By miner id.
+    pub miners: Vec<(i64, Weight)>,
+    /// What the reserve has paid for.
+    pub bought: Weight,
+}
+
+/// Work that counts for the fees of a block, and for its subsidy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    pub fees: Work,
+    pub subsidy: Work,
+}
+
+/// The work up to the end of the slot `newest`, as far back as it counts at a network target.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub newest: i64,
+    pub bits: u32,
+    /// Work of the network target.
+    network: Work,
+    /// Where the newest slot ends, on a scale of pooled work that begins somewhere in the past.
+    end: Work,
+    lanes: BTreeMap<Lane, Reach>,
+}
+
+/// Slots that count alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Lane {
+    /// Length of the window, in blocks.
+    factor: u32,
+    claim: Claim,
+}
+
+/// The slots of a lane that are in the window, oldest first.
+#[derive(Clone, Debug, Default)]
 struct Reach {
-    /// Slots that lie in the window entirely.
-    whole: Vec<i64>,
-    /// The oldest slot, and how much of its work is taken.
-    part: Option<(i64, Work)>,
-    /// Work in the window so far.
+    slots: VecDeque<Stretch>,
+    /// The work by miner of all but the one that the window begins in.
+    sums: HashMap<i64, Work>,
+    /// The slot that the window begins in, by miner.
+    cut: Option<(i64, Vec<(i64, Work)>)>,
+}
+
+/// A slot on the scale of pooled work.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    id: i64,
+    start: Work,
     work: Work,
 }
 
 /// How many slots are looked at in one query.
 const PAGE: i64 = 256;
+/// Where the scale begins: as far from either end as can be.
+const MIDDLE: Work = 1 << 126;
+/// Stands for the reserve where a miner is expected. Miners count from 1.
+const RESERVE: i64 = 0;
+
+impl Lane {
+    fn of(scheme: Scheme) -> Option<Self> {
+        scheme.claim().map(|claim| Self { factor: scheme.factor(), claim })
+    }
+}
+
+impl Weight {
+    fn add(&mut self, claim: Claim, work: Work) {
+        self.fees = self.fees.saturating_add(work);
+        if claim != Claim::Fees {
+            self.subsidy = self.subsidy.saturating_add(work);
+        }
+    }
+
+    pub fn all(work: Work) -> Self {
+        Self { fees: work, subsidy: work }
+    }
+}
+
+impl Weights {
+    /// All that counts: the same for fees and subsidy.
+    pub fn total(&self) -> Work {
+        self.miners.iter().fold(self.bought.fees, |sum, (_, weight)| sum.saturating_add(weight.fees))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.miners.is_empty() && self.bought == Weight::default()
+    }
+}
+
+impl Window {
+    fn new(newest: i64, bits: u32) -> Self {
+        let network = Target::from_compact(bits).map_or(0, Target::work);
+        Self { newest, bits, network, end: MIDDLE, lanes: BTreeMap::new() }
+    }
+
+    /// Reads it from the closed slots up to `newest`. `longest`: of any terms, in blocks.
+    pub async fn load(
+        connection: &mut AnyConnection,
+        newest: i64,
+        bits: u32,
+        longest: u32,
+    ) -> Result<Self, LedgerError> {
+        let failed = LedgerError::database("read the slots of a window");
+        let mut window = Self::new(newest, bits);
+        let (mut start, mut from) = (window.end, newest);
+        let longest = window.network.saturating_mul(longest.into());
+        loop {
+            let sql = "SELECT s.id, CAST(s.work AS TEXT) AS work, t.scheme, t.factor FROM slot s \
+                       LEFT JOIN terms t ON t.id = s.terms_id WHERE s.id <= $1 ORDER BY s.id DESC LIMIT $2";
+            let rows =
+                sqlx::query(sql).bind(from).bind(PAGE).fetch_all(&mut *connection).await.map_err(&failed)?;
+            for row in &rows {
+                let id: i64 = row.try_get("id").map_err(&failed)?;
+                from = id - 1;
+                let scheme: Option<String> = row.try_get("scheme").map_err(&failed)?;
+                let factor: Option<i64> = row.try_get("factor").map_err(&failed)?;
+                let factor = factor.and_then(|factor| u32::try_from(factor).ok()).unwrap_or(0);
+                let Some(lane) = scheme.and_then(|name| Lane::of(Scheme::parse(&name, factor)?)) else {
+                    continue;
+                };
+                if window.end - start >= longest {
+                    return Ok(window);
+                }
+                let work = work(row, "work")?;
+                start -= work;
+                let (length, near) = (window.length(lane), window.end - start - work);
+                if near >= length {
+                    continue;
+                }
+                let parts = miners(connection, lane, id, work).await?;
+                let reach = window.lanes.entry(lane).or_default();
+                reach.slots.push_front(Stretch { id, start, work });
+                if near + work <= length {
+                    reach.add(&parts);
+                } else {
+                    reach.cut = Some((id, parts));
+                }
+            }
+            if (rows.len() as i64) < PAGE {
+                return Ok(window);
+            }
+        }
+    }
+
+    /// Goes on by a slot that has just been closed and written.
+    pub async fn push(
+        &mut self,
+        connection: &mut AnyConnection,
+        slot: i64,
+        scheme: Scheme,
+        work: Work,
+    ) -> Result<(), LedgerError> {
+        self.newest = slot;
+        let Some(lane) = Lane::of(scheme).filter(|_| work > 0) else { return Ok(()) };
+        let parts = miners(connection, lane, slot, work).await?;
+        let reach = self.lanes.entry(lane).or_default();
+        reach.slots.push_back(Stretch { id: slot, start: self.end, work });
+        reach.add(&parts);
+        self.end = self.end.saturating_add(work);
+        // What has left the window, wholly or in part, leaves the sums.
+        let (end, network) = (self.end, self.network);
+        for (lane, reach) in &mut self.lanes {
+            let length = network.saturating_mul(lane.factor.into());
+            while let Some(oldest) = reach.slots.front().copied().filter(|oldest| end - oldest.start > length)
+            {
+                if reach.cut.as_ref().is_none_or(|(id, _)| *id != oldest.id) {
+                    let parts = miners(connection, *lane, oldest.id, oldest.work).await?;
+                    reach.subtract(&parts);
+                    reach.cut = Some((oldest.id, parts));
+                }
+                if end - oldest.start - oldest.work < length {
+                    break;
+                }
+                reach.slots.pop_front();
+                reach.cut = None;
+            }
+        }
+        self.lanes.retain(|_, reach| !reach.slots.is_empty());
+        Ok(())
+    }
+
+    fn length(&self, lane: Lane) -> Work {
+        self.network.saturating_mul(lane.factor.into())
+    }
+
+    /// What a block is divided by. Where the window begins in the middle of a slot, all of that slot's miners are cut by
+    /// the same ratio, so that the sum is the window's length exactly; if there is less work than that, all of it counts.
+    pub fn weights(&self) -> Weights {
+        // Work is divided by its lane's factor: all are brought to one denominator instead.
+        let denominator = self.lanes.keys().fold(1u128, |all, lane| common(all, lane.factor.into()));
+        let mut miners: BTreeMap<i64, Weight> = BTreeMap::new();
+        for (lane, reach) in &self.lanes {
+            let scale = denominator / u128::from(lane.factor.max(1));
+            let mut add = |miner: i64, work: Work| {
+                miners.entry(miner).or_default().add(lane.claim, work.saturating_mul(scale));
+                if lane.claim == Claim::Fees {
+                    let reserve = miners.entry(RESERVE).or_default();
+                    reserve.subsidy = reserve.subsidy.saturating_add(work.saturating_mul(scale));
+                }
+            };
+            reach.sums.iter().for_each(|(miner, work)| add(*miner, *work));
+            if let (Some((_, parts)), Some(oldest)) = (&reach.cut, reach.slots.front()) {
+                let near = self.end - oldest.start - oldest.work;
+                let taken = self.length(*lane).saturating_sub(near);
+                apportion(taken, parts).into_iter().for_each(|(miner, work)| add(miner, work));
+            }
+        }
+        let bought = miners.remove(&RESERVE).unwrap_or_default();
+        miners.retain(|_, weight| weight.fees > 0);
+        Weights { miners: miners.into_iter().collect(), bought }
+    }
+}
 
 impl Reach {
-    /// Goes back by one slot; false once the window is full.
-    fn take(&mut self, slot: i64, slot_work: Work, length: Work) -> bool {
-        let left = length.saturating_sub(self.work);
-        if left == 0 {
-            return false;
+    fn add(&mut self, parts: &[(i64, Work)]) {
+        for (miner, work) in parts {
+            *self.sums.entry(*miner).or_default() += work;
         }
-        if slot_work <= left {
-            self.whole.push(slot);
-            self.work = self.work.saturating_add(slot_work);
-        } else {
-            self.part = Some((slot, left));
-            self.work = length;
-        }
-        self.work < length
     }
-}
 
-/// The work of every miner within the last `length` of work up to the end of slot `newest`. Where the window begins
-/// in the middle of a slot, all of that slot's miners are cut by the same ratio, so that the sum is `length` exactly.
-/// If there is less work than `length`, all of it counts.
-pub(crate) async fn weights(
-    connection: &mut AnyConnection,
-    newest: i64,
-    length: Work,
-) -> Result<Vec<(i64, Work)>, LedgerError> {
-    let reach = reach(connection, newest, length).await?;
-    let mut weights = BTreeMap::new();
-    for slot in reach.whole {
-        for (miner, work) in miners(connection, slot).await? {
-            *weights.entry(miner).or_insert(0) += work;
-        }
-    }
-    if let Some((slot, taken)) = reach.part {
-        for (miner, work) in apportion(taken, &miners(connection, slot).await?) {
-            *weights.entry(miner).or_insert(0) += work;
-        }
-    }
-    weights.retain(|_, work| *work > 0);
-    Ok(weights.into_iter().collect())
-}
-
-async fn reach(connection: &mut AnyConnection, newest: i64, length: Work) -> Result<Reach, LedgerError> {
-    let failed = LedgerError::database("read the slots of a window");
-    let (mut reach, mut newest) = (Reach::default(), newest);
-    loop {
-        let sql = "SELECT id, CAST(work AS TEXT) AS work FROM slot WHERE id <= $1 ORDER BY id DESC LIMIT $2";
-        let rows =
-            sqlx::query(sql).bind(newest).bind(PAGE).fetch_all(&mut *connection).await.map_err(&failed)?;
-        for row in &rows {
-            let slot = row.try_get("id").map_err(&failed)?;
-            if !reach.take(slot, work(row, "work")?, length) {
-                return Ok(reach);
+    fn subtract(&mut self, parts: &[(i64, Work)]) {
+        for (miner, work) in parts {
+            if let Some(sum) = self.sums.get_mut(miner) {
+                *sum = sum.saturating_sub(*work);
+                if *sum == 0 {
+                    self.sums.remove(miner);
+                }
             }
-            newest = slot - 1;
-        }
-        if (rows.len() as i64) < PAGE {
-            return Ok(reach);
         }
     }
 }
 
-/// The work of a slot by miner. One slot at a time, so that memory does not grow with the window.
-async fn miners(connection: &mut AnyConnection, slot: i64) -> Result<Vec<(i64, Work)>, LedgerError> {
+/// The least common multiple, as far as it fits.
+fn common(a: u128, b: u128) -> u128 {
+    let (mut x, mut y) = (a, b.max(1));
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x).saturating_mul(b.max(1))
+}
+
+/// The work of a slot by miner, or the reserve's. One slot at a time, so that memory does not grow with the window.
+async fn miners(
+    connection: &mut AnyConnection,
+    lane: Lane,
+    slot: i64,
+    slot_work: Work,
+) -> Result<Vec<(i64, Work)>, LedgerError> {
+    if lane.claim == Claim::Reserve {
+        return Ok(vec![(RESERVE, slot_work)]);
+    }
     let failed = LedgerError::database("read the work of a slot");
     let sql = "SELECT w.miner_id AS miner, CAST(s.work AS TEXT) AS work \
                FROM slot_work s JOIN worker w ON w.id = s.worker_id WHERE s.slot_id = $1";
@@ -93,50 +275,4 @@ async fn miners(connection: &mut AnyConnection, slot: i64) -> Result<Vec<(i64, W
         *miners.entry(row.try_get("miner").map_err(&failed)?).or_default() += work(&row, "work")?;
     }
     Ok(miners.into_iter().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn check(slots: &[Work], length: Work, whole: usize, part: Option<Work>) {
-        let mut reach = Reach::default();
-        for (slot, work) in (0..).zip(slots) {
-            if !reach.take(slot, *work, length) {
-                break;
-            }
-        }
-        let expect: Vec<i64> = (0..whole as i64).collect();
-        assert_eq!((&reach.whole, reach.part.map(|(_, work)| work)), (&expect, part), "{slots:?} {length}");
-        assert_eq!(reach.part.map(|(slot, _)| slot), part.map(|_| whole as i64));
-    }
-
-    #[test]
-    fn windows() {
-        check(&[], 10, 0, None);
-        check(&[4], 10, 1, None);
-        check(&[4, 6], 10, 2, None);
-        check(&[4, 6, 5], 10, 2, None);
-        check(&[4, 7, 5], 10, 1, Some(6));
-        check(&[11, 7], 10, 0, Some(10));
-        check(&[10, 7], 10, 1, None);
-        check(&[0, 0, 4], 10, 3, None);
-        check(&[4, 0, 7], 10, 2, Some(6));
-        check(&[4], 0, 0, None);
-        check(&[Work::MAX - 1, 2, 1], Work::MAX, 1, Some(1));
-    }
-
-    proptest! {
-        #[test]
-        fn a_window_holds_its_length_or_all_there_is(slots in proptest::collection::vec(0u128..100, 0..40), length in 1u128..2_000) {
-            let mut reach = Reach::default();
-            let _ = (0..).zip(&slots).all(|(slot, work)| reach.take(slot, *work, length));
-            let whole: Work = reach.whole.iter().map(|slot| slots[*slot as usize]).sum();
-            prop_assert_eq!(whole + reach.part.map_or(0, |(_, work)| work), reach.work);
-            prop_assert_eq!(reach.work, length.min(slots.iter().sum()));
-            prop_assert!(reach.part.is_none_or(|(slot, work)| work > 0 && work < slots[slot as usize]));
-        }
-    }
 }

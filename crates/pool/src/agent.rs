@@ -1,5 +1,6 @@
 //! What is known of clients by the name that they give themselves: what some need and most do not.
 
+use ledger::Coinbases;
 use share::Difficulty;
 
 /// What a client needs.
@@ -11,20 +12,42 @@ pub struct Needs {
     pub least: f64,
     /// How many jobs for one and the same block it may be sent at once; after those, one a second.
     pub jobs_at_once: u64,
+    /// The longest coinbase that it takes, in bytes.
+    pub coinbase_bytes: usize,
 }
 
 /// Of any client. It may have a few jobs at once (it names a difficulty while it starts, say), but not as many as it
 /// likes: each one takes far more to make than to ask for.
-static ANY: Needs = Needs { powers_of_two: false, least: 0.0, jobs_at_once: 8 };
+static ANY: Needs = Needs::machine(Coinbases::SAFE_BYTES);
 
 /// By the beginning of the name, in lower case.
-static TABLE: [(&str, Needs); 1] = [
+static TABLE: [(&str, Needs); 8] = [
     // A market for hashrate (C-55): it takes no pool that asks for less than 500,000, reckons with powers of two, and
     // leaves pools that send more than one job a second.
-    ("nicehash", Needs { powers_of_two: true, least: 524_288.0, jobs_at_once: 1 }),
+    (
+        "nicehash",
+        Needs {
+            powers_of_two: true,
+            least: 524_288.0,
+            jobs_at_once: 1,
+            coinbase_bytes: Coinbases::SAFE_BYTES,
+        },
+    ),
+    // How long a coinbase may be (C-40); the longer name of a kind before the shorter.
+    ("antminer s21", Needs::machine(2_250)),
+    ("antminer", Needs::machine(750)),
+    ("bmminer", Needs::machine(750)),
+    ("whatsminer", Needs::machine(6_500)),
+    ("bitaxe", Needs::machine(16_000)),
+    ("epic", Needs::machine(16_000)),
+    ("xminer", Needs::machine(16_000)),
 ];
 
 impl Needs {
+    const fn machine(coinbase_bytes: usize) -> Self {
+        Self { powers_of_two: false, least: 0.0, jobs_at_once: 8, coinbase_bytes }
+    }
+
     /// Of a client with this name.
     pub fn of(agent: &str) -> &'static Self {
         let is_named = |name: &str| {
@@ -86,6 +109,18 @@ mod tests {
         // The operator's word comes before the client's.
         check(1024.0, 0.001, 1000.0, 1000.0);
         check(1e6, 600_000.0, 600_000.0, 600_000.0);
+    }
+
+    #[test]
+    fn c40_how_long_a_coinbase_may_be() {
+        let check = |agent: &str, bytes| assert_eq!(Needs::of(agent).coinbase_bytes, bytes, "{agent}");
+        check("Antminer S21/Thu Mar 28 2024", 2_250);
+        check("Antminer S19j Pro", 750);
+        check("whatsminer/v1.1", 6_500);
+        check("bitaxe/BM1368/v2.4.1", 16_000);
+        check("NiceHash/1.0.0", 500);
+        check("cgminer/4.11.1", 500);
+        check("", 500);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Class, Terms, Worker};
+use ledger::{Class, Coinbases, Origin, Pays, Worker};
 use rand::RngExt;
 use share::{Difficulty, Job};
 use stratum::v1::Notify;
@@ -35,7 +35,7 @@ pub const EXTRANONCE: usize = EXTRANONCE1 + EXTRANONCE2;
 pub struct Board {
     /// What workers had when they left.
     pub memory: Memory,
-    terms: Terms,
+    coinbases: Coinbases,
     tag: String,
     salt: [u8; 4],
     last_id: AtomicU32,
@@ -77,14 +77,17 @@ pub struct Work {
     pub template: Arc<Template>,
     /// What the coinbase pays: script and satoshi.
     pub outputs: Vec<(Vec<u8>, u64)>,
+    /// What the ledger is to know of it, should it be a block.
+    pub origin: Option<Origin>,
 }
 
 impl Board {
-    /// `tag` stands in every coinbase; `terms` say whom it pays.
-    pub fn new(terms: Terms, tag: String) -> Arc<Self> {
+    /// `tag` stands in every coinbase; `coinbases` says whom it pays.
+    pub fn new(coinbases: impl Into<Coinbases>, tag: String) -> Arc<Self> {
         let salt = rand::rng().random();
         let last_id = AtomicU32::new(rand::rng().random::<u32>() >> 1);
-        Arc::new(Self { memory: Memory::default(), terms, tag, salt, last_id })
+        let coinbases = coinbases.into();
+        Arc::new(Self { memory: Memory::default(), coinbases, tag, salt, last_id })
     }
 
     /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes. The
@@ -143,12 +146,13 @@ impl Board {
 
     /// Whether the jobs of two workers pay into the same coinbase outputs.
     pub fn pays_alike(&self, one: &Worker, other: &Worker) -> bool {
-        self.terms.class(one) == self.terms.class(other)
+        self.coinbases.class(one, Coinbases::SAFE_BYTES) == self.coinbases.class(other, Coinbases::SAFE_BYTES)
     }
 
-    /// The payout class that `worker` belongs to.
-    pub fn class(&self, worker: &Worker) -> Class {
-        self.terms.class(worker)
+    /// The payout class of `worker` with firmware that takes a coinbase of so many bytes (C-40): where the coinbase pays
+    /// miners, it pays more of them.
+    pub fn class(&self, worker: &Worker, coinbase_bytes: usize) -> Class {
+        self.coinbases.class(worker, coinbase_bytes)
     }
 
     fn post(self: &Arc<Self>, template: Arc<Template>, before: Option<&Posting>) -> Posting {
@@ -179,32 +183,31 @@ impl Board {
 }
 
 impl Posting {
-    /// The work of the class that `worker` belongs to: built once, then shared.
+    /// The work of the class that `worker` belongs to, with a coinbase that any firmware takes: built once, then shared.
     ///
     /// # Errors
     /// When no valid coinbase can be made of the operator's tag and the class's outputs.
     pub fn work(&self, worker: &Worker) -> Result<Arc<Work>, CoinbaseError> {
-        self.work_of(worker, EXTRANONCE)
+        self.work_of(&self.board.class(worker, Coinbases::SAFE_BYTES), worker, EXTRANONCE)
     }
 
-    /// The same with room for `size` bytes of extranonce.
+    /// The work of `class`, which `worker` belongs to, with room for `size` bytes of extranonce.
     ///
     /// # Errors
     /// As [`Self::work`].
-    pub fn work_of(&self, worker: &Worker, size: usize) -> Result<Arc<Work>, CoinbaseError> {
-        let class = self.board.class(worker);
-        let is_pooled = class == Class::Pool && size == EXTRANONCE;
+    pub fn work_of(&self, class: &Class, worker: &Worker, size: usize) -> Result<Arc<Work>, CoinbaseError> {
+        let is_pooled = *class == Class::Pool && size == EXTRANONCE;
         if let (true, Some(work)) = (is_pooled, self.pooled.get()) {
             return Ok(work.clone());
         }
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (class, size);
+        let key = (class.clone(), size);
         if let Some(work) = classes.get(&key) {
             return Ok(work.clone());
         }
         // The first has the id of the posting.
         let id = if size == EXTRANONCE { self.id } else { self.board.next_id() };
-        let work = Arc::new(self.build(worker, id, size)?);
+        let work = Arc::new(self.build(&key.0, worker, id, size)?);
         if is_pooled {
             let _ = self.pooled.set(work.clone());
         }
@@ -216,8 +219,13 @@ impl Posting {
     ///
     /// # Errors
     /// As [`Self::work`].
-    pub fn work_again(&self, worker: &Worker, size: usize) -> Result<Arc<Work>, CoinbaseError> {
-        Ok(Arc::new(self.build(worker, self.board.next_id(), size)?))
+    pub fn work_again(
+        &self,
+        class: &Class,
+        worker: &Worker,
+        size: usize,
+    ) -> Result<Arc<Work>, CoinbaseError> {
+        Ok(Arc::new(self.build(class, worker, self.board.next_id(), size)?))
     }
 
     /// Difficulty of a block on this posting.
@@ -225,8 +233,9 @@ impl Posting {
         self.template.network_target.difficulty()
     }
 
-    fn build(&self, worker: &Worker, id: u32, size: usize) -> Result<Work, CoinbaseError> {
-        let pays = self.board.terms.outputs(worker, self.template.coinbase_value);
+    fn build(&self, class: &Class, worker: &Worker, id: u32, size: usize) -> Result<Work, CoinbaseError> {
+        let (height, value) = (self.template.height, self.template.coinbase_value);
+        let Pays { outputs: pays, origin } = self.board.coinbases.pays(class, worker, height, value);
         let outputs: Vec<Output> =
             pays.iter().map(|(script, sats)| Output { script: script.clone(), sats: *sats }).collect();
         let salt = [self.board.salt, id.to_be_bytes()].concat();
@@ -242,6 +251,7 @@ impl Posting {
             frames: OnceLock::new(),
             template: self.template.clone(),
             outputs: pays,
+            origin,
         })
     }
 }
@@ -255,7 +265,7 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use ledger::Scheme;
+    use ledger::{Scheme, Terms};
 
     use super::*;
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Spool, SpoolError, Terms};
+use ledger::{Coinbases, Spool, SpoolError};
 use mio::Waker;
 use template::{Submitter, Template};
 use tokio::sync::watch;
@@ -69,7 +69,7 @@ impl Pool {
     /// If a spool writer, a poll or a thread cannot be had. Nothing goes on running then.
     pub fn start(
         config: Config,
-        terms: Terms,
+        coinbases: impl Into<Coinbases>,
         listeners: Vec<Listener>,
         templates: watch::Receiver<Option<Arc<Template>>>,
         submitter: Submitter,
@@ -77,7 +77,7 @@ impl Pool {
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let count = config.shards.max(1);
-        let board = Board::new(terms, config.tag.clone());
+        let board = Board::new(coinbases, config.tag.clone());
         let (posting, postings) = watch::channel(None);
         let space = Space::new(config.instance, count, millis(config.limits.resume));
         let house = House {

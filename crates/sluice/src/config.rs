@@ -15,7 +15,7 @@ use std::{
 
 use bitcoin::{Address, Network};
 use ipnet::IpNet;
-use ledger::{Scheme, Terms};
+use ledger::{Direct, Scheme, Terms};
 use pool::{Acks, Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
@@ -38,6 +38,8 @@ pub struct Config {
     pub instance: u8,
     /// Who is paid, and how.
     pub terms: Terms,
+    /// Where coinbases pay the miners of a window themselves: how.
+    pub direct: Option<Direct>,
     /// Where Stratum V1 is served.
     pub v1: Vec<SocketAddr>,
     /// Where Stratum V1 is served in TLS only.
@@ -101,6 +103,7 @@ impl Config {
         let nodes = nodes.map(|(index, node)| self::node(index, node, network)).collect::<Result<_, _>>()?;
         let fee_ppm = fee_ppm(file.pool.fee_percent)?;
         let scheme = scheme(&file.pool.scheme, file.pool.pplns_factor)?;
+        let direct = direct(&file.pool, scheme)?;
         let address = address(&file.pool.address, network)?;
         let terms = Terms {
             scheme,
@@ -122,6 +125,12 @@ impl Config {
             return Err("stratum.v1_tls needs stratum.tls_certificate and stratum.tls_key".into());
         }
         let mut notes = Vec::new();
+        if scheme.buys() && fee_ppm == 0 {
+            notes.push(format!(
+                "pool.fee_percent = 0 with pool.scheme = \"{}\": nothing makes good for bad luck, so the reserve is used up sooner or later",
+                scheme.name()
+            ));
+        }
         if !Bitcoind::HAS_IPC && file.node.iter().any(|node| node.ipc.is_some()) {
             let note = "node: ipc is not used by this build, the RPC is: build with --features ipc to use it";
             notes.push(note.into());
@@ -160,6 +169,7 @@ impl Config {
             tag: tag(file.pool.tag)?,
             instance: file.pool.instance,
             terms,
+            direct,
             v1,
             v1_tls,
             tls,
@@ -192,6 +202,7 @@ impl fmt::Display for Config {
             "network {network}, {:?}, fee {} ppm, pool address {}",
             terms.scheme, terms.fee_ppm, terms.pool_address
         )?;
+        writeln!(f, "{}", paid(terms.scheme, self.direct))?;
         for node in &self.nodes {
             write!(f, "node {}", node.rpc.url)?;
             let ipc = node.ipc.as_ref().filter(|_| Bitcoind::HAS_IPC);
@@ -210,6 +221,33 @@ impl fmt::Display for Config {
         self.payout.iter().try_for_each(|payout| write!(f, "\n{payout}"))?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
+}
+
+/// What the scheme comes to, in words.
+fn paid(scheme: Scheme, direct: Option<Direct>) -> String {
+    let (name, factor) = (scheme.name(), scheme.factor());
+    let how = match scheme {
+        Scheme::Solo => return "solo: the coinbase pays all of a block to its finder, less the fee".into(),
+        Scheme::Pplns { .. } | Scheme::Tides => {
+            format!("each block is divided by the work of the last {factor} blocks' worth of shares")
+        }
+        Scheme::Pps { .. } => "each share is paid its part of the subsidy at once; blocks are the reserve's".into(),
+        Scheme::Fpps { .. } => {
+            "each share is paid its part of the subsidy and of the mean fees at once; blocks are the reserve's".into()
+        }
+        Scheme::PpsPlus { .. } => format!(
+            "each share is paid its part of the subsidy at once; the fees of a block are divided by the work of the last {factor} blocks' worth of shares"
+        ),
+    };
+    let by = match direct {
+        Some(Direct { min_sats, most }) => {
+            format!(
+                "paid by the coinbase from {min_sats} satoshi, to at most {most} miners, the rest as balance"
+            )
+        }
+        None => "paid from balances".into(),
+    };
+    format!("{name}: {how}; {by}")
 }
 
 fn network(name: &str) -> Result<Network, String> {
@@ -250,17 +288,44 @@ fn node(index: usize, node: &file::Node, network: Network) -> Result<BitcoindCon
 }
 
 fn scheme(name: &str, factor: u32) -> Result<Scheme, String> {
-    match name {
-        "pplns" if factor == 0 => {
-            Err("pool.pplns_factor = 0: the window must be at least one block long".into())
-        }
-        "pplns" => Ok(Scheme::Pplns { factor }),
-        "solo" => Ok(Scheme::Solo),
-        "tides" | "pps" | "fpps" | "pps_plus" => {
-            Err(format!("pool.scheme = \"{name}\" is not there yet: choose pplns or solo"))
-        }
-        _ => Err(format!("pool.scheme = \"{name}\": choose pplns or solo")),
+    const CHOICE: &str = "choose pplns or solo, tides, pps, fpps or pps_plus";
+    const LONGEST: u32 = 1_000;
+    let scheme = Scheme::parse(name, factor).ok_or_else(|| format!("pool.scheme = \"{name}\": {CHOICE}"))?;
+    if factor == 0 {
+        return Err("pool.pplns_factor = 0: the window must be at least one block long".into());
     }
+    if factor > LONGEST {
+        return Err(format!("pool.pplns_factor = {factor}: a window is at most {LONGEST} blocks long"));
+    }
+    Ok(scheme)
+}
+
+/// Whether, and how, coinbases pay the miners of a window.
+fn direct(pool: &file::Pool, scheme: Scheme) -> Result<Option<Direct>, String> {
+    /// Below this, some scripts' outputs are dust, which nodes do not relay when it is spent.
+    const LEAST: u64 = 546;
+    let direct = match pool.payout.as_str() {
+        "balance" => None,
+        "coinbase" if scheme.buys() => {
+            return Err(format!(
+                "pool.payout = \"coinbase\" with pool.scheme = \"{}\": the pool buys work and keeps blocks; choose payout = \"balance\"",
+                scheme.name()
+            ));
+        }
+        "coinbase" => Some(Direct { min_sats: pool.output_min_sats, most: pool.coinbase_outputs }),
+        other => return Err(format!("pool.payout = \"{other}\": choose balance or coinbase")),
+    };
+    if pool.output_min_sats < LEAST {
+        return Err(format!(
+            "pool.output_min_sats = {}: an output below {LEAST} satoshi is dust; give at least that",
+            pool.output_min_sats
+        ));
+    }
+    if !(1..=4_000).contains(&pool.coinbase_outputs) {
+        return Err(format!("pool.coinbase_outputs = {}: give 1 to 4000", pool.coinbase_outputs));
+    }
+    // Solo pays by the coinbase however it is called.
+    Ok(direct.filter(|_| scheme.pays_by_window()))
 }
 
 /// Percent as the operator writes it, to a millionth of the reward; finer than that is refused, not rounded.

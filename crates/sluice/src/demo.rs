@@ -100,6 +100,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
             pool_script: pool.script_pubkey().into_bytes(),
             pool_address: pool.to_string(),
         },
+        direct: None,
         v1: vec![options.stratum],
         v1_tls: Vec::new(),
         tls: None,
@@ -138,8 +139,14 @@ fn mine(
     async move {
         let Ok(user) = user else { return };
         let connect = format!("127.0.0.1:{port}");
-        let config =
-            MinerConfig { protocol: sandbox::Protocol::V1, connect, user, password: "x".into(), hashrate: Some(hashrate), threads: 1 };
+        let config = MinerConfig {
+            protocol: sandbox::Protocol::V1,
+            connect,
+            user,
+            password: "x".into(),
+            hashrate: Some(hashrate),
+            threads: 1,
+        };
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use api::About;
-use ledger::{Ledger, Scheme, Spool, SpoolConfig};
+use ledger::{Ledger, Spool, SpoolConfig};
 use pool::{Door, Listener, Noise, Pool};
 use stratum::noise::{AuthorityPublicKey, PoolUrl};
 use template::{Bitcoind, Node, NodeStatus, Source, SourceConfig, Submitter};
@@ -138,8 +138,9 @@ impl Running {
             acks: config.acks,
             repeat: REPEAT,
         };
-        let (terms, templates) = (config.terms.clone(), source.watch());
-        let pool = Pool::start(settings, terms, listeners, templates, submitter.clone(), &spool)
+        let coinbases = ledger.coinbases(config.direct).await.map_err(Failure::unavailable)?;
+        let templates = source.watch();
+        let pool = Pool::start(settings, coinbases, listeners, templates, submitter.clone(), &spool)
             .map_err(Failure::unavailable)?;
 
         let (stop, stopped) = watch::channel(false);
@@ -275,13 +276,9 @@ fn taken(address: &SocketAddr) -> impl Fn(std::io::Error) -> Failure {
 }
 
 fn about(config: &Config, stratum_urls: Vec<String>) -> About {
-    let scheme = match config.terms.scheme {
-        Scheme::Solo => "solo",
-        Scheme::Pplns { .. } => "pplns",
-    };
     About {
         network: config.network.to_string(),
-        scheme: scheme.to_owned(),
+        scheme: config.terms.scheme.name().to_owned(),
         fee_ppm: config.terms.fee_ppm,
         tag: config.tag.clone(),
         stratum_urls,

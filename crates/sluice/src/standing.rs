@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ledger::{Chain, Standing};
+use ledger::{BlockFees, Chain, Standing};
 use share::Hash;
 use template::{Depth, Node};
 
@@ -34,5 +34,17 @@ impl Chain for Nodes {
             });
         }
         agreed.unwrap_or(Standing::Unknown)
+    }
+
+    /// As the first node has it that can say. What is paid follows from it, but no block is credited by it.
+    async fn fees(&self, hash: Option<&Hash>) -> Option<BlockFees> {
+        for node in &self.0 {
+            if let Ok(Some(fees)) = node.fees(hash).await {
+                let (hash, prev_hash, height, fees_sats) =
+                    (fees.hash, fees.prev_hash, fees.height, fees.sats);
+                return Some(BlockFees { hash, prev_hash, height, fees_sats });
+            }
+        }
+        None
     }
 }

@@ -27,7 +27,7 @@ pub use node::bitcoind::{Bitcoind, BitcoindConfig};
 #[cfg(feature = "ipc")]
 pub use node::ipc::Ipc;
 pub use node::rpc::{Auth, Relayed, Rpc, RpcConfig};
-pub use node::{Depth, Look, Node, NodeError, Submitted, Tip};
+pub use node::{Depth, Fees, Look, Node, NodeError, Submitted, Tip};
 pub use source::{NodeStatus, Source, SourceConfig};
 pub use submit::{Fate, Kept, Outcome, Solved, SubmitError, Submitter};
 pub use template::Template;

@@ -49,6 +49,24 @@ pub trait Node: Send + Sync + 'static {
 
     /// Where a block stands in this node's best chain.
     async fn depth(&self, hash: &Hash) -> Result<Depth, NodeError>;
+
+    /// What the transactions of this block pay, or of the best block; `None` where the node cannot say.
+    async fn fees(&self, _hash: Option<&Hash>) -> Result<Option<Fees>, NodeError> {
+        Ok(None)
+    }
+}
+
+/// What the transactions of a block pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// The block, internal order.
+    pub hash: Hash,
+    /// The block before it; all zeroes for the first.
+    pub prev_hash: Hash,
+    /// Its height.
+    pub height: u32,
+    /// In all, satoshi.
+    pub sats: u64,
 }
 
 /// What a node says to a block.

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     About,
     fault::{Fault, Params, within},
-    figures::{Books, Figures, Shown, now_ms},
+    figures::{Books, Figures, Shown, answer, now_ms},
     history::{SPAN_MS, Sample},
+    routes::blocks::hex,
 };
 
 /// Hashes that a share of difficulty 1 takes on average: 2^256 / (0xffff * 2^208 + 1), to all digits of a float.
@@ -41,8 +42,24 @@ pub(crate) struct PoolView {
     blocks_found: Option<u64>,
     blocks_orphaned: Option<u64>,
     rewards_msat: Option<i64>,
+    reserve_msat: Option<ReserveView>,
     round_effort: Option<f64>,
     ledger_age_ms: Option<u64>,
+}
+
+/// What the pool pays work with, and should have to do so.
+#[derive(Serialize)]
+struct ReserveView {
+    available: i64,
+    immature: i64,
+    required: Option<i64>,
+}
+
+impl From<ledger::Reserve> for ReserveView {
+    fn from(reserve: ledger::Reserve) -> Self {
+        let ledger::Reserve { available_msat, immature_msat, required_msat } = reserve;
+        Self { available: available_msat, immature: immature_msat, required: required_msat }
+    }
 }
 
 impl PoolView {
@@ -72,6 +89,7 @@ impl PoolView {
             blocks_found: totals.map(|totals| totals.blocks),
             blocks_orphaned: totals.map(|totals| totals.orphaned),
             rewards_msat: totals.map(|totals| totals.rewards_msat),
+            reserve_msat: books.as_ref().map(|books| books.reserve.into()),
             round_effort: effort(snapshot, books.as_deref()),
             ledger_age_ms: books.as_ref().map(|books| books.read.elapsed().as_millis() as u64),
         }
@@ -88,6 +106,38 @@ fn effort(snapshot: &Snapshot, books: Option<&Books>) -> Option<f64> {
 
 pub(crate) async fn pool(State(shown): State<Arc<Shown>>) -> Json<PoolView> {
     Json(PoolView::new(&shown.about, &shown.figures()))
+}
+
+/// The mean of the chain's fees, and what it is of.
+#[derive(Serialize)]
+pub(crate) struct FeesView {
+    mean_msat: Option<i64>,
+    trimmed: u32,
+    time_ms: Option<i64>,
+    blocks: Vec<FeeBlockView>,
+}
+
+#[derive(Serialize)]
+struct FeeBlockView {
+    height: u32,
+    hash: String,
+    fees_sats: u64,
+}
+
+/// What `fpps` pays on top of the subsidy, so that anybody can work it out again.
+pub(crate) async fn fees(State(shown): State<Arc<Shown>>) -> Result<Json<FeesView>, Fault> {
+    let mean = answer(shown.ledger.mean_fees()).await?;
+    let blocks = mean.iter().flat_map(|mean| &mean.blocks).map(|block| FeeBlockView {
+        height: block.height,
+        hash: hex(&block.hash),
+        fees_sats: block.fees_sats,
+    });
+    Ok(Json(FeesView {
+        blocks: blocks.collect(),
+        mean_msat: mean.as_ref().map(|mean| mean.mean_msat),
+        trimmed: mean.as_ref().map_or(0, |mean| mean.trimmed),
+        time_ms: mean.as_ref().map(|mean| mean.time_ms),
+    }))
 }
 
 /// How far back a chart goes.

@@ -81,6 +81,7 @@ async fn the_pool_and_its_miners_to_the_digit() {
     assert_eq!(pool["work"], house::WORK.to_string());
     assert_eq!(pool["blocks_found"], 1);
     assert_eq!(pool["rewards_msat"], house::REWARD_MSAT);
+    assert_eq!(pool["reserve_msat"], serde_json::json!({ "available": 0, "immature": 0, "required": null }));
     assert_eq!((&pool["workers"], &pool["connections"], &pool["miners"]), (&json!(1), &json!(3), &json!(1)));
     assert_eq!(pool["fee_percent"], 1.5);
     assert_eq!(pool["hashrate"], 1234.5);

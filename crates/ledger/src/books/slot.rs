@@ -1,7 +1,7 @@
 //! The open slot: what every worker has done since the last block, or in the last minutes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -10,42 +10,63 @@ use sqlx::{AnyConnection, Row};
 
 use crate::{
     LedgerError,
+    bought::{self, Rate},
     store::{Column, Dialect, Whole, json, work, write},
+    terms::{History, Known},
 };
 
 pub(super) struct Slot {
-    id: i64,
+    pub id: i64,
+    /// Of all its shares.
+    pub terms: Known,
+    /// Network target of its newest share.
+    pub bits: u32,
     opened_ms: i64,
     /// When this process first knew it. Closes a slot also when the clock has been put back.
     since: Instant,
     shares: i64,
-    work: Work,
+    pub work: Work,
     workers: HashMap<i64, (i64, Work)>,
+    /// Where work is paid at a fixed rate: by miner and rate.
+    pub rates: BTreeMap<(i64, Rate), Work>,
     /// Whose part is not in the database yet.
     touched: HashSet<i64>,
+    rates_touched: BTreeSet<(i64, Rate)>,
 }
 
 impl Slot {
-    pub fn new(id: i64, opened_ms: i64) -> Self {
-        let (workers, touched) = Default::default();
-        Self { id, opened_ms, since: Instant::now(), shares: 0, work: 0, workers, touched }
+    pub fn new(id: i64, opened_ms: i64, terms: Known) -> Self {
+        let (workers, touched, rates, rates_touched) = Default::default();
+        let (since, shares, work, bits) = (Instant::now(), 0, 0, 0);
+        Self { id, opened_ms, since, shares, work, bits, terms, workers, rates, touched, rates_touched }
     }
 
     /// The one that the database has open.
-    pub async fn load(connection: &mut AnyConnection) -> Result<Option<Self>, LedgerError> {
+    pub async fn load(
+        connection: &mut AnyConnection,
+        history: &History,
+    ) -> Result<Option<Self>, LedgerError> {
         let failed = LedgerError::database("read the open slot");
-        let sql = "SELECT id, opened_ms FROM slot WHERE closed_ms IS NULL ORDER BY id DESC LIMIT 1";
+        let sql = "SELECT id, opened_ms, COALESCE(terms_id, 0) AS terms, COALESCE(bits, 0) AS bits FROM slot \
+                   WHERE closed_ms IS NULL ORDER BY id DESC LIMIT 1";
         let row = sqlx::query(sql).fetch_optional(&mut *connection).await.map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
+        let terms: i64 = row.try_get("terms").map_err(&failed)?;
+        let terms = history.get(terms).ok_or_else(|| {
+            LedgerError::Unsound(format!("the open slot has terms {terms}, which there are not"))
+        })?;
         let mut slot =
-            Self::new(row.try_get("id").map_err(&failed)?, row.try_get("opened_ms").map_err(&failed)?);
+            Self::new(row.try_get("id").map_err(&failed)?, row.try_get("opened_ms").map_err(&failed)?, terms);
+        let bits: i64 = row.try_get("bits").map_err(&failed)?;
+        slot.bits = u32::try_from(bits).unwrap_or(0);
         let sql = "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_work WHERE slot_id = $1";
-        for row in sqlx::query(sql).bind(slot.id).fetch_all(connection).await.map_err(&failed)? {
+        for row in sqlx::query(sql).bind(slot.id).fetch_all(&mut *connection).await.map_err(&failed)? {
             let (shares, work) = (row.try_get("shares").map_err(&failed)?, work(&row, "work")?);
             slot.workers.insert(row.try_get("worker_id").map_err(&failed)?, (shares, work));
             slot.shares += shares;
             slot.work = slot.work.saturating_add(work);
         }
+        slot.rates = bought::done(connection, slot.id).await?;
         Ok(Some(slot))
     }
 
@@ -63,6 +84,13 @@ impl Slot {
         self.touched.insert(worker);
     }
 
+    /// Adds to what is paid at a fixed rate.
+    pub fn buy(&mut self, miner: i64, rate: Rate, work: Work) {
+        let sum = self.rates.entry((miner, rate)).or_default();
+        *sum = sum.saturating_add(work);
+        self.rates_touched.insert((miner, rate));
+    }
+
     /// Writes what has changed; with `closed_ms` for the last time.
     pub async fn write(
         &mut self,
@@ -74,19 +102,22 @@ impl Slot {
             return Ok(());
         }
         let sql = format!(
-            "INSERT INTO slot (id, opened_ms, closed_ms, shares, work) \
-             SELECT t.id, t.opened_ms, t.closed_ms, t.shares, t.work FROM {} AS t WHERE true \
+            "INSERT INTO slot (id, opened_ms, closed_ms, shares, work, terms_id, bits) \
+             SELECT t.id, t.opened_ms, t.closed_ms, t.shares, t.work, t.terms, t.bits FROM {} AS t WHERE true \
              ON CONFLICT (id) DO UPDATE SET closed_ms = excluded.closed_ms, shares = excluded.shares, \
-             work = excluded.work",
+             work = excluded.work, bits = excluded.bits",
             dialect.table(&[
                 ("id", Column::Integer),
                 ("opened_ms", Column::Integer),
                 ("closed_ms", Column::Integer),
                 ("shares", Column::Integer),
-                ("work", Column::Work)
+                ("work", Column::Work),
+                ("terms", Column::Integer),
+                ("bits", Column::Integer)
             ])
         );
-        let row = (self.id, self.opened_ms, closed_ms, self.shares, Whole(self.work));
+        let row =
+            (self.id, self.opened_ms, closed_ms, self.shares, Whole(self.work), self.terms.id, self.bits);
         write(connection, "write a slot", sql, json(&[row]), &[]).await?;
 
         let part = |worker: &i64| {
@@ -106,6 +137,35 @@ impl Slot {
         );
         write(connection, "write the work of a slot", sql, json(&rows), &[self.id]).await?;
         self.touched.clear();
+        self.write_rates(connection, dialect).await
+    }
+
+    async fn write_rates(
+        &mut self,
+        connection: &mut AnyConnection,
+        dialect: Dialect,
+    ) -> Result<(), LedgerError> {
+        if self.rates_touched.is_empty() {
+            return Ok(());
+        }
+        let row = |key: &(i64, Rate)| {
+            let work = self.rates.get(key)?;
+            Some((key.0, key.1.bits, key.1.halvings, Whole(*work)))
+        };
+        let rows: Vec<_> = self.rates_touched.iter().filter_map(row).collect();
+        let sql = format!(
+            "INSERT INTO slot_rate (slot_id, miner_id, bits, halvings, work) \
+             SELECT $2, t.miner, t.bits, t.halvings, t.work FROM {} AS t WHERE true \
+             ON CONFLICT (slot_id, miner_id, bits, halvings) DO UPDATE SET work = excluded.work",
+            dialect.table(&[
+                ("miner", Column::Integer),
+                ("bits", Column::Integer),
+                ("halvings", Column::Integer),
+                ("work", Column::Work)
+            ])
+        );
+        write(connection, "write the rates of a slot", sql, json(&rows), &[self.id]).await?;
+        self.rates_touched.clear();
         Ok(())
     }
 }

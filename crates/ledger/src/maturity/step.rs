@@ -2,10 +2,7 @@
 
 use share::Hash;
 
-use crate::{
-    BlockStatus as State, Standing,
-    journal::{Account, Purse},
-};
+use crate::{BlockStatus as State, Standing};
 
 /// A coinbase can be spent at this depth.
 const MATURE: u32 = 100;
@@ -24,6 +21,7 @@ pub(super) struct Block {
     pub found_ms: i64,
     pub solo: bool,
     pub reward_msat: i64,
+    pub subsidy_msat: i64,
     pub fee_msat: i64,
     pub state: State,
     pub credits: i64,
@@ -73,18 +71,6 @@ impl Block {
             _ => None,
         }
     }
-}
-
-/// What moves when `entry` matures: immature to available, or, where the coinbase has paid, to paid.
-pub(super) fn matured_entries((account, amount): (Account, i64), solo: bool) -> Vec<(Account, i64)> {
-    let to = match account {
-        Account::Miner(miner, Purse::Immature) => {
-            Account::Miner(miner, if solo { Purse::Paid } else { Purse::Available })
-        }
-        Account::FeeImmature => Account::FeeAvailable,
-        _ => return Vec::new(),
-    };
-    vec![(account, -amount), (to, amount)]
 }
 
 #[cfg(test)]

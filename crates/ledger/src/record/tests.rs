@@ -24,6 +24,7 @@ fn found(outputs: usize) -> Found {
         coinbase_txid: [3; 32],
         value_sats: 312_500_000,
         outputs: vec![(vec![0x51; 34], 100); outputs],
+        origin: None,
     }
 }
 

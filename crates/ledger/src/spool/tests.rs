@@ -34,6 +34,7 @@ fn found(worker: &Worker) -> Found {
         coinbase_txid: [3; 32],
         value_sats: 50,
         outputs: vec![(vec![0x51], 50)],
+        origin: None,
     }
 }
 

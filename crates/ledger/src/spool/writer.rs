@@ -128,6 +128,7 @@ impl SpoolWriter {
     }
 
     fn push_found(&mut self, record: Vec<u8>) {
+        self.shared.found.fetch_add(1, Ordering::Release);
         self.buffer.extend(&record);
         if self.found.len() == MOST_FOUND {
             self.found.remove(0);

@@ -269,6 +269,34 @@ pub async fn the_window_is_cut_to_its_length(rig: Rig) {
     running.stop().await;
 }
 
+/// W9: in what order blocks are credited does not matter.
+pub async fn a_later_block_that_is_credited_first_takes_nothing(rig: Rig) {
+    let chain = Tree::new();
+    let (a, b) = (worker(1, "a"), worker(2, "b"));
+    let spool = rig.spool();
+    let running = rig.run(&spool, PPLNS, &chain).await;
+    let ledger = &running.ledger;
+    let mut shard = Shard::new(&spool, 0);
+    let both = || {
+        chain.grow(hash(0), hash(1), 1);
+        chain.grow(hash(1), hash(2), 100);
+    };
+    both();
+    chain.forget(hash(1)); // no node has anything to say of it
+    shard.share(&a, 60);
+    shard.found(PPLNS, &a, 1, 1_000);
+    shard.share(&b, 100);
+    shard.found(PPLNS, &b, 2, 1_000);
+    shard.commit();
+    until_block(ledger, Mature, Some(100)).await;
+    assert_eq!((balance(ledger, 1).await, balance(ledger, 2).await), ((0, 0, 0), (0, 990_000, 0)));
+    both();
+    until("the earlier one is mature too", async || balance(ledger, 1).await == (0, 990_000, 0)).await;
+    assert_eq!(balance(ledger, 2).await, (0, 990_000, 0), "the window of the earlier one was as it had been");
+    ledger.verify().await.unwrap();
+    running.stop().await;
+}
+
 pub async fn a_candidate_that_never_appears_is_given_up(rig: Rig) {
     let chain = Tree::new();
     let a = worker(1, "a");

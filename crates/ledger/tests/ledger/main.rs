@@ -8,7 +8,9 @@ mod faults;
 mod guards;
 mod payouts;
 mod postgres;
+mod random;
 mod rig;
+mod schemes;
 mod shares;
 
 /// Runs each case on both databases.
@@ -45,6 +47,7 @@ on_both! {
     blocks::solo_is_paid_by_the_coinbase,
     blocks::a_solo_orphan_was_paid_nothing,
     blocks::the_window_is_cut_to_its_length,
+    blocks::a_later_block_that_is_credited_first_takes_nothing,
     blocks::a_candidate_that_never_appears_is_given_up,
     blocks::a_block_without_shares_is_the_finders,
     blocks::one_hundred_thousand_miners,
@@ -62,4 +65,15 @@ on_both! {
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,
+    random::ten_thousand_steps,
+    schemes::pps_pays_for_work_and_keeps_the_blocks,
+    schemes::fpps_pays_the_mean_fees_too,
+    schemes::pps_plus_shares_the_fees,
+    schemes::from_pplns_to_pps_and_back,
+    schemes::a_change_of_the_windows_length,
+    schemes::terms_outlive_a_restart,
+    schemes::reorganisations_of_every_scheme,
+    schemes::coinbases_pay_windows_and_balances,
+    schemes::a_split_outlives_kill_9,
+    schemes::verify_finds_wrong_slots_and_splits,
 }

@@ -41,7 +41,7 @@ pub struct Running {
 
 impl Rig {
     pub fn sqlite() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = fleeting();
         Self { url: format!("sqlite://{}/ledger.db", dir.path().display()), dir, server: None }
     }
 
@@ -53,7 +53,7 @@ impl Rig {
         static NAMES: AtomicU64 = AtomicU64::new(0);
         let name = format!("ledger_{}", NAMES.fetch_add(1, Ordering::Relaxed));
         server.create(&name);
-        Self { url: server.url(&name), dir: tempfile::tempdir().unwrap(), server: Some(server) }
+        Self { url: server.url(&name), dir: fleeting(), server: Some(server) }
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -109,6 +109,11 @@ impl Rig {
         let mut raw = self.raw().await;
         sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut raw).await.unwrap().try_get(0).unwrap()
     }
+}
+
+/// A directory in memory where there is one: SQLite syncs each transaction, and there are many.
+fn fleeting() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 pub async fn execute(raw: &mut AnyConnection, sql: &str) -> Result<u64, sqlx::Error> {
@@ -244,6 +249,7 @@ impl Shard {
             coinbase_txid: [0xcb; 32],
             value_sats: sats,
             outputs: terms(scheme).outputs(worker, sats),
+            origin: None,
         }
     }
 

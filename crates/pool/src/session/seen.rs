@@ -119,6 +119,7 @@ fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, n
         coinbase_txid: work.job.coinbase.txid(&submission.extranonce),
         value_sats: work.template.coinbase_value,
         outputs: work.outputs.clone(),
+        origin: work.origin,
     };
     Solution { found, block: work.template.block(&work.job, submission) }
 }

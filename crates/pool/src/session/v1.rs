@@ -364,7 +364,11 @@ impl Session {
         channel.vardiff.network(posting.network_difficulty(), now.ms);
         let difficulty = channel.vardiff.difficulty();
         let again = channel.has(posting.id);
-        let work = if again { posting.work_again(worker, EXTRANONCE) } else { posting.work(worker) };
+        let class = self.board.class(worker, Needs::of(&self.agent).coinbase_bytes);
+        let work = match again {
+            true => posting.work_again(&class, worker, EXTRANONCE),
+            false => posting.work_of(&class, worker, EXTRANONCE),
+        };
         let work = match work {
             Ok(work) => work,
             Err(error) => {

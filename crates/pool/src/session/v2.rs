@@ -209,7 +209,7 @@ impl Session {
             // The next job comes soon: within a minute it does in any case.
             return out.limited.push(Limited::Jobs);
         }
-        let work = match posting.work_again(&group.payee, group.size()) {
+        let work = match posting.work_again(&group.key.0, &group.payee, group.size()) {
             Ok(work) => work,
             Err(error) => return tracing::error!(%error, "no job: no valid coinbase"),
         };

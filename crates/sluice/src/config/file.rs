@@ -88,9 +88,18 @@ pub struct Pool {
     pub fee_percent: f64,
     #[serde(default = "default_scheme")]
     pub scheme: String,
-    /// Length of the PPLNS window, in expected blocks.
+    /// Length of the PPLNS window, in expected blocks; under PPS, how long the reserve has its part of blocks for a share.
     #[serde(default = "default_factor")]
     pub pplns_factor: u32,
+    /// Who pays miners: `balance`, the pool, which owes them; `coinbase`, the coinbase itself.
+    #[serde(default = "default_payout")]
+    pub payout: String,
+    /// The smallest output of a coinbase that pays miners.
+    #[serde(default = "default_output_min_sats")]
+    pub output_min_sats: u64,
+    /// The most outputs to miners in one.
+    #[serde(default = "default_coinbase_outputs")]
+    pub coinbase_outputs: usize,
     #[serde(default)]
     pub instance: u8,
     /// Between blocks miners get newer work only if the block would be worth so much more.
@@ -190,6 +199,18 @@ fn default_refresh_sats() -> u64 {
 
 fn default_factor() -> u32 {
     2
+}
+
+fn default_payout() -> String {
+    "balance".into()
+}
+
+fn default_output_min_sats() -> u64 {
+    10_000
+}
+
+fn default_coinbase_outputs() -> usize {
+    400
 }
 
 impl Default for Stratum {

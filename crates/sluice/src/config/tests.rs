@@ -41,6 +41,13 @@ fn what_is_wrong_is_said_with_its_place() {
     check("fee_percent = 1.0", "fee_percent = 1.00001", "pool.fee_percent");
     check("fee_percent = 1.0", "fee_percent = \"much\"", "line ");
     check("scheme = \"pplns\"", "scheme = \"ponzi\"", "choose pplns or solo");
+    check("pplns_factor = 2", "pplns_factor = 0", "at least one block");
+    check("pplns_factor = 2", "pplns_factor = 1001", "at most 1000 blocks");
+    check("payout = \"balance\"", "payout = \"cash\"", "choose balance or coinbase");
+    check("output_min_sats = 10000", "output_min_sats = 545", "dust; give at least that");
+    check("coinbase_outputs = 400", "coinbase_outputs = 0", "give 1 to 4000");
+    let bought = "scheme = \"fpps\"\npayout = \"coinbase\"\n# ";
+    check("scheme = \"pplns\"", bought, "the pool buys work and keeps blocks");
     check("min = 0.001", "min = 1e13", "vardiff.min");
     check("min = 0.001", "min = -1.0", "vardiff.min");
     check("min = 0.001", "min = 2000.0", "vardiff.start = 1024");
@@ -73,6 +80,37 @@ fn what_is_wrong_is_said_with_its_place() {
     check("http://127.0.0.1:38332", "http://127.0.0.1:99999", "node 1: rpc = ");
     check("kxpjzsx", "kxpjzsy", "no Bitcoin address");
     check("[api]", "[api", "line ");
+}
+
+#[test]
+fn every_scheme_is_one_and_says_what_it_comes_to() {
+    let check = |scheme: &str, payout: &str, expect: (Scheme, bool), says: &str| {
+        let set = [("POOL__SCHEME", scheme), ("POOL__PAYOUT", payout)];
+        let config = load(SAMPLE, &set).unwrap();
+        assert_eq!((config.terms.scheme, config.direct.is_some()), expect, "{scheme} {payout}");
+        assert!(config.to_string().contains(says), "{config}");
+    };
+    check("solo", "balance", (Scheme::Solo, false), "to its finder");
+    check("solo", "coinbase", (Scheme::Solo, false), "to its finder");
+    check(
+        "pplns",
+        "balance",
+        (Scheme::Pplns { factor: 2 }, false),
+        "last 2 blocks' worth of shares; paid from balances",
+    );
+    check(
+        "pplns",
+        "coinbase",
+        (Scheme::Pplns { factor: 2 }, true),
+        "paid by the coinbase from 10000 satoshi",
+    );
+    check("tides", "coinbase", (Scheme::Tides, true), "last 8 blocks' worth");
+    check("tides", "balance", (Scheme::Tides, false), "paid from balances");
+    check("pps", "balance", (Scheme::Pps { factor: 2 }, false), "its part of the subsidy at once");
+    check("fpps", "balance", (Scheme::Fpps { factor: 2 }, false), "the mean fees at once");
+    check("pps_plus", "balance", (Scheme::PpsPlus { factor: 2 }, false), "the fees of a block are divided");
+    let free = load(SAMPLE, &[("POOL__SCHEME", "pps"), ("POOL__FEE_PERCENT", "0.0")]).unwrap();
+    assert!(free.to_string().contains("the reserve is used up"), "{free}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
     rpc::{Rpc, RpcConfig},
     zmq::Zmq,
 };
-use crate::{Depth, Look, Node, NodeError, Submitted, Template, Tip};
+use crate::{Depth, Fees, Look, Node, NodeError, Submitted, Template, Tip};
 
 #[cfg(feature = "ipc")]
 mod mining;
@@ -137,5 +137,9 @@ impl Node for Bitcoind {
 
     async fn depth(&self, hash: &Hash) -> Result<Depth, NodeError> {
         self.rpc.depth(hash).await
+    }
+
+    async fn fees(&self, hash: Option<&Hash>) -> Result<Option<Fees>, NodeError> {
+        self.rpc.fees(hash).await
     }
 }

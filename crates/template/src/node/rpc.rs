@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use share::Hash;
 
-use crate::{Depth, Look, Node, NodeError, Submitted, Template, Tip};
+use crate::{Depth, Fees, Look, Node, NodeError, Submitted, Template, Tip};
 pub use chain::Relayed;
 use http::Http;
 use reply::{Answer, Object};
@@ -111,6 +111,15 @@ struct Header {
     confirmations: i64,
     mediantime: Option<u32>,
     bits: Option<String>,
+    /// Not there for the first block.
+    previousblockhash: Option<String>,
+}
+
+/// What of `getblockstats` is asked for.
+#[derive(Deserialize)]
+struct BlockStats {
+    /// Satoshi.
+    totalfee: u64,
 }
 
 /// Bitcoin Core: no such block (`RPC_INVALID_ADDRESS_OR_KEY`).
@@ -312,6 +321,23 @@ impl Node for Rpc {
             Err(NodeError::Rpc { code: NOT_FOUND, .. }) => Ok(Depth::Unknown),
             Err(e) => Err(e),
         }
+    }
+
+    /// `None` for a block that the node does not have, or has pruned.
+    async fn fees(&self, hash: Option<&Hash>) -> Result<Option<Fees>, NodeError> {
+        let hash = match hash {
+            Some(hash) => *hash,
+            None => self.tip().await?.hash,
+        };
+        let params = json!([reply::people_hex(&hash), ["totalfee"]]);
+        let stats: BlockStats = match self.ask("getblockstats", params).await {
+            Ok(Object(stats)) => stats,
+            Err(NodeError::Rpc { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let header = self.header(&hash).await?;
+        let prev_hash = header.previousblockhash.as_deref().and_then(reply::hash).unwrap_or_default();
+        Ok(Some(Fees { hash, prev_hash, height: header.height, sats: stats.totalfee }))
     }
 }
 

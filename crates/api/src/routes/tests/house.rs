@@ -185,6 +185,7 @@ impl House {
             coinbase_txid: [9; 32],
             value_sats,
             outputs: vec![(worker(BOB).script().to_vec(), value_sats)],
+            origin: None,
         });
         self.writer.commit().unwrap();
         self.until_it_is(BlockStatus::Immature).await;

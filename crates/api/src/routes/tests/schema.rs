@@ -8,6 +8,8 @@ pub(super) fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
         match keyword.as_str() {
             "$ref" => check(document, find(document, rule), value, at),
             "type" => assert!(types(rule).any(|name| is(value, name)), "{at}: {value} is no {rule}"),
+            // Whether it may be null, the type says.
+            "properties" | "required" | "additionalProperties" if value.is_null() => {}
             "properties" | "required" | "additionalProperties" => object(document, schema, value, at),
             "items" => {
                 for (i, item) in value.as_array().into_iter().flatten().enumerate() {

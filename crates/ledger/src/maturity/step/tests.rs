@@ -11,6 +11,7 @@ fn block(state: State, solo: bool, matured: bool) -> Block {
         found_ms: 0,
         solo,
         reward_msat: 100,
+        subsidy_msat: 90,
         fee_msat: 1,
         state,
         credits: 1,
@@ -62,19 +63,4 @@ fn steps() {
     check(Mature, true, true, OffChain, 1_110, true, Some(Step::Reverse));
     check(Orphaned, false, true, OnChain(1), 1_110, true, Some(Step::Restore));
     check(Orphaned, false, true, OnChain(120), 1_110, true, Some(Step::Restore));
-}
-
-#[test]
-fn what_matures_moves_and_nothing_else() {
-    let check = |account, solo, expect: &[(Account, i64)]| {
-        assert_eq!(matured_entries((account, 5), solo), expect, "{account:?} solo {solo}");
-    };
-    let miner = |purse| Account::Miner(3, purse);
-    check(miner(Purse::Immature), false, &[(miner(Purse::Immature), -5), (miner(Purse::Available), 5)]);
-    check(miner(Purse::Immature), true, &[(miner(Purse::Immature), -5), (miner(Purse::Paid), 5)]);
-    check(Account::FeeImmature, false, &[(Account::FeeImmature, -5), (Account::FeeAvailable, 5)]);
-    check(Account::FeeImmature, true, &[(Account::FeeImmature, -5), (Account::FeeAvailable, 5)]);
-    check(Account::Rewards, false, &[]);
-    check(Account::Reserve, false, &[]);
-    check(miner(Purse::Available), false, &[]);
 }

@@ -274,7 +274,7 @@ impl Channels {
 
 /// Gives `group` the work of `posting`, if there is any.
 fn give<'a>(group: &'a mut Group, from: u64, posting: &Posting) -> Option<&'a Arc<Work>> {
-    match posting.work_of(&group.payee, group.size()) {
+    match posting.work_of(&group.key.0, &group.payee, group.size()) {
         Ok(work) => {
             group.give(from, work);
             group.current().map(|(_, work)| work)

@@ -27,6 +27,9 @@ use crate::{
 /// How many bytes of extranonce a client may have: as few as are enough for what it asks for.
 const ROLLED: [usize; 2] = [EXTRANONCE - EXTRANONCE1, 16];
 
+/// How long a coinbase may be that standard channels mine on, in bytes: their miners never see it.
+const UNSEEN: usize = 50_000;
+
 /// By how many times the hash rate must change for the difficulty to follow at once.
 const WORTHWHILE: f64 = 2.0;
 
@@ -115,7 +118,11 @@ impl Session {
                 session.space.give_back(&prefix);
             }
         };
-        let class = self.board.class(&worker);
+        let coinbase_bytes = match kind {
+            Kind::Standard { .. } => UNSEEN,
+            Kind::Extended { .. } => Needs::of(&self.agent).coinbase_bytes,
+        };
+        let class = self.board.class(&worker, coinbase_bytes);
         let Some(index) = self.crew.join(worker, out) else {
             give_back(self);
             return Err(full(out));

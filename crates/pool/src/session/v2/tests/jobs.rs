@@ -116,7 +116,8 @@ async fn who_is_paid_apart_is_a_group_apart() {
         job.coinbase_tx_suffix.get().windows(script.len()).any(|part| part == script)
     };
     assert!(pays(&one, ADDRESS) && !pays(&one, OTHER) && pays(&two, OTHER) && !pays(&two, ADDRESS));
-    let class = |user: &str| desk.board.class(&Worker::parse(user, bitcoin::Network::Regtest).unwrap());
+    let worker = |user: &str| Worker::parse(user, bitcoin::Network::Regtest).unwrap();
+    let class = |user: &str| desk.board.class(&worker(user), 500);
     assert!(matches!(class(ADDRESS), Class::Miner(_)));
     // The block of each pays whom it is of.
     for client in [&mut one, &mut two] {
