@@ -24,6 +24,20 @@ pub(crate) enum Fault {
          ADDRESS.worker: it is known from its first share on"
     )]
     UnknownMiner,
+    /// 404
+    #[error("the pool has found no block of this hash; /api/v1/blocks lists those that it has")]
+    UnknownBlock,
+    /// 404
+    #[error(
+        "there is no finished segment of this sequence, or it is not kept any longer; /api/v1/audit/segments lists them"
+    )]
+    NoSuchSegment,
+    /// 404
+    #[error(
+        "no such share in the finished segments of that time that are kept; a share can be proven once its segment is \
+         finished, which takes up to ten minutes and a drain; say time_ms if it is older"
+    )]
+    NoSuchShare,
     /// 405
     #[error("this path can only be read; use GET")]
     OnlyGet,
@@ -41,7 +55,11 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let status = match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NoSuchPath | Self::UnknownMiner => StatusCode::NOT_FOUND,
+            Self::NoSuchPath
+            | Self::UnknownMiner
+            | Self::UnknownBlock
+            | Self::NoSuchSegment
+            | Self::NoSuchShare => StatusCode::NOT_FOUND,
             Self::OnlyGet => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ledger | Self::TooManyListeners => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -1,5 +1,6 @@
 //! Every path, in one table.
 
+mod audit;
 pub(crate) mod blocks;
 mod health;
 mod miners;
@@ -21,7 +22,7 @@ use crate::{events, fault::Fault, figures::Shown, metrics, pages};
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What programs may ask; `openapi.json` describes each.
-fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 14] {
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 18] {
     [
         ("/api/v1/pool", get(pool::pool)),
         ("/api/v1/pool/hashrate", get(pool::hashrate)),
@@ -33,6 +34,10 @@ fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 14] {
         ("/api/v1/miners/{address}/payouts", get(payouts::of_miner)),
         ("/api/v1/payouts", get(payouts::payouts)),
         ("/api/v1/blocks", get(blocks::blocks)),
+        ("/api/v1/blocks/{hash}/weights", get(audit::weights)),
+        ("/api/v1/audit/segments", get(audit::segments)),
+        ("/api/v1/audit/segments/{sequence}", get(audit::segment)),
+        ("/api/v1/audit/proof", get(audit::proof)),
         ("/api/v1/events", get(events::events)),
         ("/api/openapi.json", get(openapi)),
         ("/healthz", get(health::health)),

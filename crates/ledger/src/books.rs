@@ -18,16 +18,18 @@ use crate::{
     clock,
     division::halvings,
     record::Entry,
-    spool::{Position, Read},
+    spool::{Finished, Position, Read},
     store::{Column, Dialect, Hex, Whole, json, one, work, write},
     terms::{History, Known},
     window::{Weights, Window},
 };
 
 mod aside;
+mod audit;
 mod slot;
 
 use aside::Aside;
+use audit::{Ends, Link};
 use slot::Slot;
 
 /// Totals of the pool and its workers, and the slot that is open.
@@ -46,6 +48,8 @@ pub(crate) struct Books {
     newest: i64,
     tally: Tally,
     aside: Vec<Aside>,
+    link: Link,
+    ends: Ends,
 }
 
 /// A worker, by its numbers in the database.
@@ -92,8 +96,24 @@ impl Books {
         let newest = row.try_get("newest").map_err(&failed)?;
         let history = History::load(connection, spool).await?;
         let slot = Slot::load(connection, &history).await?;
+        let link = Link::load(connection).await?;
+        let ends = Ends::new(Self::watermarks(connection, spool).await?);
         let (workers, touched, aside, window) = Default::default();
-        Ok(Self { dialect, network, spool, history, window, workers, touched, slot, newest, tally, aside })
+        Ok(Self {
+            dialect,
+            network,
+            spool,
+            history,
+            window,
+            workers,
+            touched,
+            slot,
+            newest,
+            tally,
+            aside,
+            link,
+            ends,
+        })
     }
 
     /// How far this spool has been drained, by writer.
@@ -302,6 +322,7 @@ impl Books {
     ) -> Result<Option<i64>, LedgerError> {
         if let Some(mut slot) = self.slot.take() {
             slot.write(connection, self.dialect, Some(time_ms)).await?;
+            self.ends.write(connection, self.dialect, self.spool, self.newest).await?;
             if slot.terms.scheme.buys() {
                 let now_ms = clock::now_ms();
                 bought::pay(connection, self.dialect, slot.id, slot.terms, &slot.rates, now_ms).await?;
@@ -313,6 +334,20 @@ impl Books {
             }
         }
         Ok((self.newest > 0).then_some(self.newest))
+    }
+
+    /// `read` is applied.
+    pub fn passed(&mut self, read: &Read) {
+        self.ends.reach(read.writer, read.end());
+    }
+
+    /// Adds to the chain the segments that are applied to their ends.
+    pub async fn seal(
+        &mut self,
+        connection: &mut AnyConnection,
+        finished: &[Finished],
+    ) -> Result<(), LedgerError> {
+        self.link.add(connection, self.dialect, finished).await
     }
 
     /// Writes all that has changed, and how far the spool has been applied.

@@ -22,7 +22,7 @@ use crate::{
     found,
     ledger::{Point, Settings},
     record::Entry,
-    spool::{Item, Position, Read, Reader},
+    spool::{Finished, Item, Position, Read, Reader},
     store::{Store, slow},
 };
 
@@ -125,15 +125,12 @@ impl Drain {
         let read = tokio::task::spawn_blocking(move || {
             state.reader.release();
             let read = state.reader.read(limit);
-            if read.as_ref().is_ok_and(Vec::is_empty) {
-                state.reader.release(); // what this look has found to be at its end
-            }
+            let read = read.and_then(|batch| Ok((batch, state.reader.finished()?)));
             (state, read)
         });
-        let (mut state, batch) =
-            read.await.map_err(|error| LedgerError::Unsound(format!("reading the spool failed: {error}")))?;
-        let batch = batch?;
-        if batch.is_empty() {
+        let (mut state, batch) = read.await.map_err(lost)?;
+        let (batch, finished) = batch?;
+        if batch.is_empty() && finished.is_empty() {
             self.shown.is_caught_up();
             self.state = Some(state);
             return Ok(0);
@@ -146,7 +143,7 @@ impl Drain {
         let applied = {
             let transaction = async {
                 let mut transaction = writer.begin().await?;
-                self.apply(&mut transaction, &mut state.books, &batch).await?;
+                self.apply(&mut transaction, &mut state.books, &batch, &finished).await?;
                 let split = self.shown.next_split(&mut transaction, &mut state.books).await?;
                 self.settings.reach(Point::Applied).await;
                 transaction.commit().await.map_err(LedgerError::database("commit a batch"))?;
@@ -161,6 +158,10 @@ impl Drain {
                 self.shown.show_split(split);
                 self.shown.has_drained(founds(&batch, self.spool.epoch()));
                 self.settings.reach(Point::Committed).await;
+                drop(writer);
+                if batch.is_empty() {
+                    state = released(state).await?; // there may be no further step
+                }
                 self.state = Some(state);
                 self.batch = (self.batch * 2).min(self.settings.batch);
                 Ok(batch.len())
@@ -178,7 +179,7 @@ impl Drain {
                         )
                         .await?;
                         books.set_aside(read, "refused by the database");
-                        books.flush(&mut transaction, &watermarks(&batch), clock::now_ms()).await?;
+                        books.flush(&mut transaction, &watermarks(&batch, &[]), clock::now_ms()).await?;
                         transaction.commit().await.map_err(LedgerError::database("commit a batch"))
                     };
                     set_aside.await?;
@@ -203,15 +204,31 @@ impl Drain {
                     Books::load(&mut transaction, self.store.dialect(), self.network, self.spool.id())
                         .await?;
                 let start = Books::watermarks(&mut transaction, self.spool.id()).await?;
-                let reader = Reader::new(&self.spool, start);
-                Ok(State { generation, books, reader })
+                Ok((books, start))
             };
             tokio::time::timeout(LIMIT, load).await.unwrap_or_else(|_| Err(slow("load the totals", LIMIT)))
         };
-        if loaded.is_err() {
-            writer.abandon();
-        }
-        loaded
+        let (books, start) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                writer.abandon();
+                return Err(error);
+            }
+        };
+        drop(writer);
+        let spool = self.spool.clone();
+        let reader = tokio::task::spawn_blocking(move || {
+            let restored = spool.restore(&start)?;
+            if restored > 0 {
+                tracing::warn!(
+                    segments = restored,
+                    "the database has been put back to an older state: what it lacks is drained again from the archive"
+                );
+            }
+            Ok::<_, LedgerError>(Reader::new(&spool, start))
+        });
+        let reader = reader.await.map_err(lost)??;
+        Ok(State { generation, books, reader })
     }
 
     async fn apply(
@@ -219,6 +236,7 @@ impl Drain {
         connection: &mut AnyConnection,
         books: &mut Books,
         batch: &[Read],
+        finished: &[Finished],
     ) -> Result<(), LedgerError> {
         books.meet(connection, batch).await?;
         for read in batch {
@@ -240,8 +258,10 @@ impl Drain {
                     "the end of a segment was torn by the end of its process; nothing of it had been acknowledged"
                 ),
             }
+            books.passed(read);
         }
-        books.flush(connection, &watermarks(batch), clock::now_ms()).await
+        books.seal(connection, finished).await?;
+        books.flush(connection, &watermarks(batch, finished), clock::now_ms()).await
     }
 }
 
@@ -252,8 +272,27 @@ fn founds(batch: &[Read], epoch: u64) -> u64 {
     batch.iter().filter(is_found).count() as u64
 }
 
-/// How far `batch` reaches, by writer.
-fn watermarks(batch: &[Read]) -> HashMap<u16, Position> {
-    let end = |read: &Read| Position { segment: read.from.segment, offset: read.from.offset + read.length };
-    batch.iter().map(|read| (read.writer, end(read))).collect()
+/// Puts away the segments that the database has.
+async fn released(mut state: State) -> Result<State, LedgerError> {
+    let released = tokio::task::spawn_blocking(move || {
+        state.reader.release();
+        state
+    });
+    released.await.map_err(lost)
+}
+
+/// A thread that reads the spool has panicked.
+fn lost(error: tokio::task::JoinError) -> LedgerError {
+    LedgerError::Unsound(format!("reading the spool failed: {error}"))
+}
+
+/// How far `batch` reaches, by writer; behind a finished segment the next one begins.
+fn watermarks(batch: &[Read], finished: &[Finished]) -> HashMap<u16, Position> {
+    let mut watermarks: HashMap<u16, Position> = batch.iter().map(|read| (read.writer, read.end())).collect();
+    for Finished { name, .. } in finished {
+        let next = Position { segment: name.segment + 1, offset: 0 };
+        let at = watermarks.entry(name.writer).or_insert(next);
+        *at = next.max(*at);
+    }
+    watermarks
 }

@@ -93,7 +93,7 @@ pub enum Point {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            batch: 20_000,
+            batch: 100_000,
             interval: Duration::from_secs(2),
             slot: Duration::from_secs(600),
             follow: Duration::from_secs(1),
@@ -135,6 +135,8 @@ struct Shared {
     settings: Settings,
     shown: coinbases::Shown,
     running: AtomicBool,
+    /// Held by who looks for a share in the archive.
+    proofs: tokio::sync::Mutex<()>,
 }
 
 impl Ledger {
@@ -161,8 +163,19 @@ impl Ledger {
             return Err(LedgerError::SpoolBehind(spool.dir().to_owned()));
         }
         let terms_id = enter_terms(&store, &terms, &spool).await?;
-        let (store, shown, running) = (Arc::new(store), Default::default(), AtomicBool::new(false));
-        Ok(Self(Arc::new(Shared { store, spool, terms, terms_id, network, settings, shown, running })))
+        let (store, running) = (Arc::new(store), AtomicBool::new(false));
+        let (shown, proofs) = Default::default();
+        Ok(Self(Arc::new(Shared {
+            store,
+            spool,
+            terms,
+            terms_id,
+            network,
+            settings,
+            shown,
+            running,
+            proofs,
+        })))
     }
 
     /// Only brings the tables at `url` up to this version.
@@ -229,6 +242,14 @@ impl Ledger {
     /// Bytes in the spool: what the database does not have yet, and segments still being written.
     pub fn spooled_bytes(&self) -> u64 {
         self.0.spool.bytes()
+    }
+
+    pub(crate) fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+
+    pub(crate) fn proofs(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.proofs
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -20,6 +20,7 @@
 //! docs/LEDGER.md tells the way of a share and of a satoshi through the tables.
 
 mod accounts;
+mod audit;
 mod books;
 mod bought;
 mod clock;
@@ -33,6 +34,7 @@ mod journal;
 mod ledger;
 mod maturity;
 mod payout;
+pub mod proof;
 pub mod record;
 mod reserve;
 pub mod scheme;
@@ -47,6 +49,7 @@ mod wire;
 pub mod worker;
 
 pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
+pub use audit::Wanted;
 pub use coinbases::{Coinbases, Direct, Pays};
 pub use error::LedgerError;
 pub use fees::{FeeBlock, MeanFees};
@@ -59,7 +62,8 @@ pub use record::{Found, Origin, RejectRecord, ShareRecord, SplitId};
 pub use reserve::Reserve;
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, job::Hash};
-pub use spool::{Spool, SpoolConfig, SpoolError, SpoolWriter};
+pub use spool::{Ack, Spool, SpoolConfig, SpoolError, SpoolWriter};
+pub use verify::{Audit, Report};
 pub use wallet::{Descriptors, WalletError};
 pub use wire::{Sent, Wire, WireError};
 pub use worker::{UserError, Worker, WorkerId};

@@ -5,6 +5,8 @@
 //! [`crate::record`]. Every opening is a new epoch and begins new segments, so nothing is ever appended behind a
 //! torn end, and no segment name is used twice, even after all segments have been drained and deleted.
 //!
+//! A segment that the database has is kept in `audit`, compressed, for as long as [`SpoolConfig::audit`] says.
+//!
 //! Bounded by [`SpoolConfig::max_bytes`]: when that much waits for the database, [`SpoolWriter::commit`] fails with
 //! [`SpoolError::Full`] and the pool stops acknowledging shares; found blocks are still recorded.
 
@@ -18,24 +20,42 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use crate::record::SLOT;
 
+pub(crate) mod archive;
 mod tail;
 mod window;
 mod writer;
 
-pub(crate) use tail::{Item, Position, Read, Reader};
+pub(crate) use tail::{Finished, Item, Position, Read, Reader};
 pub use writer::SpoolWriter;
+
+/// What a share survives once it has been acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// The end of this process, however it comes.
+    #[default]
+    Process,
+    /// Power loss too: the disk is waited for, once for all shares of a turn.
+    Power,
+}
 
 /// Bounds of a spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolConfig {
     /// A segment that has grown to this many bytes is closed.
     pub segment_bytes: u64,
+    /// A segment that is so old is closed: until then nothing in it can be proven to anybody.
+    pub segment_age: Duration,
+    /// What an acknowledged share has survived.
+    pub ack: Ack,
+    /// How long drained segments are kept, compressed; zero: not at all.
+    pub audit: Duration,
     /// How many bytes may wait for the database.
     pub max_bytes: u64,
     /// How many workers one writer remembers; when there are more, it starts to remember anew.
@@ -47,7 +67,15 @@ pub struct SpoolConfig {
 
 impl Default for SpoolConfig {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 8 << 30, workers: 1 << 17, mapped: true }
+        Self {
+            segment_bytes: 64 << 20,
+            segment_age: Duration::from_secs(600),
+            ack: Ack::Process,
+            audit: Duration::from_secs(30 * 86_400),
+            max_bytes: 8 << 30,
+            workers: 1 << 17,
+            mapped: true,
+        }
     }
 }
 
@@ -78,6 +106,17 @@ pub enum SpoolError {
     /// There is a writer of this number already.
     #[error("spool: writer {0} is open already")]
     Taken(u16),
+    /// The disk has failed to keep what was written. What it has of that nobody knows, so trying again proves nothing.
+    #[error(
+        "spool: the disk cannot keep {path} ({source}); shares are not acknowledged any more: look at the disk, then start again",
+        path = path.display()
+    )]
+    Lost {
+        /// The segment.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
     /// As much waits for the database as may.
     #[error(
         "the spool is full: {bytes} of {limit} bytes wait for the database; shares are not acknowledged until it is back"
@@ -105,6 +144,10 @@ struct Shared {
     next: AtomicU32,
     bytes: AtomicU64,
     full: AtomicBool,
+    /// Set for good when the disk has lost what it was told to keep.
+    lost: AtomicBool,
+    /// Makes a file's bytes outlive power loss. Tests put one here that fails.
+    sync: fn(&File) -> io::Result<()>,
     /// Whether a database has been compared with this opening.
     compared: AtomicBool,
     /// Found blocks that have been pushed since the opening.
@@ -150,6 +193,8 @@ impl Spool {
             next: AtomicU32::new(1),
             bytes: AtomicU64::new(bytes),
             full: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            sync: File::sync_data,
             compared: AtomicBool::new(false),
             found: AtomicU64::new(0),
             committed: Notify::new(),
@@ -212,6 +257,9 @@ impl Shared {
         let path = self.dir.join(format!("{writer:05}-{sequence:016x}.segment"));
         let options = File::options().read(true).write(true).create_new(true).open(&path);
         let file = options.map_err(failed("create", &path))?;
+        if self.config.ack == Ack::Power {
+            File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed("keep", &path))?;
+        }
         let segment = Arc::new(Segment {
             path,
             writer,
@@ -256,6 +304,12 @@ fn written(path: &Path) -> io::Result<u64> {
     Ok(0)
 }
 
+/// The same of a file that has been read.
+fn end(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|&byte| byte != 0);
+    last.map_or(0, |last| bytes.len().min((last / SLOT + 1) * SLOT))
+}
+
 fn parse_name(name: &str) -> Option<(u16, u64)> {
     let (writer, sequence) = name.strip_suffix(".segment")?.split_once('-')?;
     Some((writer.parse().ok()?, u64::from_str_radix(sequence, 16).ok()?))
@@ -289,6 +343,11 @@ fn identity(dir: &Path, newest: Option<u64>) -> Result<([u8; 16], u32), SpoolErr
 fn parse_identity(text: &str) -> Option<([u8; 16], u32)> {
     let (id, epoch) = text.trim_end().split_once(' ')?;
     Some((hex::decode(id).ok()?.try_into().ok()?, epoch.parse().ok()?))
+}
+
+/// Which spool is in `dir`; `None` if none is.
+pub(crate) fn id_of(dir: &Path) -> Option<[u8; 16]> {
+    parse_identity(&fs::read_to_string(dir.join("identity")).ok()?).map(|(id, _)| id)
 }
 
 fn random() -> Result<[u8; 16], SpoolError> {

@@ -79,18 +79,26 @@ impl Store {
         Ok(store)
     }
 
+    /// The database at `url` to read only: nothing is locked, migrated or written, and a role that may only read will do.
+    pub fn open_to_read(url: &str) -> Result<Self, LedgerError> {
+        install_drivers();
+        let address = Address::parse(url)?;
+        if let Some(path) = &address.path {
+            // It would be made, empty.
+            let missing = |source| LedgerError::Unreachable {
+                url: address.shown.clone(),
+                source: sqlx::Error::Io(source),
+            };
+            std::fs::metadata(path).map_err(missing)?;
+        }
+        let options = address.options()?;
+        Ok(Self::at(address, options, None))
+    }
+
     /// The database at `url` for a process that does not have the right to write which [`Self::open`] takes: its tables
     /// must be there.
     pub async fn beside(url: &str) -> Result<Self, LedgerError> {
-        install_drivers();
-        let address = Address::parse(url)?;
-        let missing = |source| LedgerError::Unreachable { url: address.shown.clone(), source };
-        if let Some(path) = &address.path {
-            // It would be made, empty.
-            std::fs::metadata(path).map_err(|error| missing(sqlx::Error::Io(error)))?;
-        }
-        let options = address.options()?;
-        let store = Self::at(address, options, None);
+        let store = Self::open_to_read(url)?;
         store.snapshot().await?;
         Ok(store)
     }
@@ -104,14 +112,7 @@ impl Store {
     }
 
     fn at(address: Address, options: AnyConnectOptions, lock: Option<File>) -> Self {
-        let dialect = address.dialect;
-        let readers = AnyPoolOptions::new()
-            .max_connections(dialect.readers())
-            .acquire_timeout(CONNECT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move { sqlx::raw_sql(dialect.reading()).execute(connection).await.map(drop) })
-            })
-            .connect_lazy_with(options.clone());
+        let readers = readers(address.dialect, options.clone());
         Self { address, options, readers, session: Mutex::default(), _lock: lock }
     }
 
@@ -154,6 +155,16 @@ impl Store {
         let failed = LedgerError::database("begin to read");
         self.readers.begin_with(self.dialect().snapshot()).await.map_err(failed)
     }
+}
+
+fn readers(dialect: Dialect, options: AnyConnectOptions) -> AnyPool {
+    AnyPoolOptions::new()
+        .max_connections(dialect.readers())
+        .acquire_timeout(CONNECT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(dialect.reading()).execute(connection).await.map(drop) })
+        })
+        .connect_lazy_with(options)
 }
 
 impl Writer<'_> {

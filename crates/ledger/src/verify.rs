@@ -1,13 +1,23 @@
 //! Does the ledger hold together? Everything that is kept twice is compared, and every split is done again.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use share::Work;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-use crate::{Ledger, LedgerError, journal::Account, store::work};
+use crate::{
+    Hash, Ledger, LedgerError, audit,
+    journal::Account,
+    proof::{Seal, check_chain},
+    store::{Store, work},
+};
 
 pub(crate) mod credits;
+
+mod raw;
 
 /// What is wrong, in words; empty if nothing is.
 type Findings = Vec<String>;
@@ -21,10 +31,7 @@ impl Ledger {
     /// slots, credits of slots with what their work is worth, and the totals of slots, workers and pool with each other. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
     pub async fn verify(&self) -> Result<(), LedgerError> {
         let mut snapshot = self.store().snapshot().await?;
-        let mut findings = journal(&mut snapshot).await?;
-        findings.extend(credits::blocks(&mut snapshot).await?);
-        findings.extend(credits::slots(&mut snapshot).await?);
-        findings.extend(shares(&mut snapshot).await?);
+        let mut findings = tables(&mut snapshot).await?;
         if findings.is_empty() {
             return Ok(());
         }
@@ -35,6 +42,84 @@ impl Ledger {
         }
         Err(LedgerError::Unsound(findings.join("; ")))
     }
+}
+
+/// What [`Audit::verify`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong; empty if nothing is.
+    pub findings: Vec<String>,
+    /// What could not be checked, and why.
+    pub notes: Vec<String>,
+    /// The block that was recomputed from the segments, internal order.
+    pub block: Option<Hash>,
+    /// Shares that were read again from the segments.
+    pub shares: u64,
+    /// What is owed and can be asked for: available balances, payments under way, the pool's fee. Millisatoshi.
+    pub liabilities_msat: i64,
+}
+
+impl Report {
+    /// Compares what is owed with what a wallet has, satoshi.
+    pub fn compare_coins(&mut self, sats: u64) {
+        if i128::from(sats) * 1_000 < i128::from(self.liabilities_msat) {
+            self.findings.push(format!(
+                "the wallet has {sats} satoshi, but {} millisatoshi are owed",
+                self.liabilities_msat
+            ));
+        }
+    }
+}
+
+/// A look at a ledger from outside: reads the database and the spool's directory, locks and writes nothing, so it may be
+/// done while the pool runs.
+pub struct Audit {
+    store: Store,
+    spool: PathBuf,
+}
+
+impl Audit {
+    /// Of the database at `url` and the spool in `spool`, which need not be there.
+    ///
+    /// # Errors
+    /// If `url` names no database.
+    pub fn open(url: &str, spool: &Path) -> Result<Self, LedgerError> {
+        Ok(Self { store: Store::open_to_read(url)?, spool: spool.to_owned() })
+    }
+
+    /// All that [`Ledger::verify`] compares, and: the chain of segments, each kept file with its root, the open slot and
+    /// the slots of one block with the records they were made of, and that block's weights. The block is that with
+    /// the hash `block` (internal order), or one of them by chance.
+    pub async fn verify(&self, block: Option<Hash>) -> Result<Report, LedgerError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let mut report = Report { findings: tables(&mut snapshot).await?, ..Report::default() };
+        let owed = "SELECT CAST(COALESCE(SUM(balance_msat), 0) AS BIGINT) AS owed FROM account \
+                    WHERE (id >= 8 AND id % 8 IN (1, 3)) OR id = 4";
+        for row in rows(&mut snapshot, owed).await? {
+            report.liabilities_msat = integer(&row, "owed")?;
+        }
+        raw::check(&mut snapshot, &self.spool, block, &mut report).await?;
+        Ok(report)
+    }
+}
+
+/// What follows from the tables alone.
+async fn tables(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+    let mut findings = journal(snapshot).await?;
+    findings.extend(credits::blocks(snapshot).await?);
+    findings.extend(credits::slots(snapshot).await?);
+    findings.extend(shares(snapshot).await?);
+    if let Err(error) = check_chain(&seals(snapshot).await?) {
+        findings.push(error.to_string());
+    }
+    Ok(findings)
+}
+
+/// The chain of segments.
+async fn seals(snapshot: &mut AnyConnection) -> Result<Vec<Seal>, LedgerError> {
+    let sql = "SELECT id, spool, writer, segment, shares, CAST(work AS TEXT) AS work, first_ms, last_ms, bytes, root, \
+               previous, chain FROM segment ORDER BY id";
+    rows(snapshot, sql).await?.iter().map(audit::seal).collect()
 }
 
 async fn journal(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {

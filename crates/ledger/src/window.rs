@@ -7,7 +7,7 @@
 //!
 //! The sums are kept from slot to slot: a new slot costs what is in it and in the oldest one, however long the window is.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use share::{Target, Work};
 use sqlx::{AnyConnection, Row};
@@ -195,6 +195,13 @@ impl Window {
         }
         self.lanes.retain(|_, reach| !reach.slots.is_empty());
         Ok(())
+    }
+
+    /// The slots that are in it, wholly or in part; the oldest first.
+    pub fn slots(&self) -> Vec<i64> {
+        let slots: BTreeSet<i64> =
+            self.lanes.values().flat_map(|reach| reach.slots.iter().map(|stretch| stretch.id)).collect();
+        slots.into_iter().collect()
     }
 
     fn length(&self, lane: Lane) -> Work {

@@ -15,7 +15,7 @@ use std::{
 
 use bitcoin::{Address, Network};
 use ipnet::IpNet;
-use ledger::{Direct, Scheme, Terms};
+use ledger::{Ack, Direct, Scheme, SpoolConfig, Terms};
 use pool::{Acks, Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
@@ -70,6 +70,8 @@ pub struct Config {
     pub ledger_url: String,
     /// Directory of the spool.
     pub spool: PathBuf,
+    /// Bounds of the spool, and what it promises.
+    pub spool_config: SpoolConfig,
     /// Directory of found blocks on their way to the nodes.
     pub blocks: PathBuf,
     /// Where the API and the dashboard are served.
@@ -156,6 +158,11 @@ impl Config {
         let certificate_validity = certificate_validity(file.stratum.certificate_validity)?;
         let payout = payout::read(file.wallet, &file.payout, file.signer, network)?;
         if let Some(payout) = &payout {
+            if direct.is_some() {
+                return Err("pool.payout = \"coinbase\" and [payout] would both pay balances: leave [payout] out, or \
+                            choose pool.payout = \"balance\""
+                    .into());
+            }
             payout.must_own(&terms)?;
             notes.extend(payout.notes());
         }
@@ -183,6 +190,11 @@ impl Config {
             limits: limits(&file.limits)?,
             trusted: trusted(file.limits.trusted, &proxies)?,
             proxies,
+            spool_config: SpoolConfig {
+                ack: ack(&file.ledger.ack)?,
+                audit: Duration::from_secs(86_400 * u64::from(file.ledger.audit_days)),
+                ..SpoolConfig::default()
+            },
             ledger_url: ledger_url(file.ledger.url)?,
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool, "blocks")),
             spool,
@@ -248,6 +260,16 @@ fn paid(scheme: Scheme, direct: Option<Direct>) -> String {
         None => "paid from balances".into(),
     };
     format!("{name}: {how}; {by}")
+}
+
+fn ack(name: &str) -> Result<Ack, String> {
+    match name {
+        "process" => Ok(Ack::Process),
+        "power" => Ok(Ack::Power),
+        _ => Err(format!(
+            "ledger.ack = \"{name}\": choose process (survives kill -9) or power (waits for the disk)"
+        )),
+    }
 }
 
 fn network(name: &str) -> Result<Network, String> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bitcoin::{Address, Network, ScriptBuf, WitnessProgram, WitnessVersion};
-use ledger::{Scheme, Terms};
+use ledger::{Scheme, SpoolConfig, Terms};
 use pool::{Acks, Limits, VardiffConfig};
 use sandbox::{Chain, ChainConfig, MinerConfig};
 use share::Difficulty;
@@ -121,6 +121,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         trusted: this_machine(),
         ledger_url: format!("sqlite://{}", dir.join("sluice.db").display()),
         spool: dir.join("spool"),
+        spool_config: SpoolConfig::default(),
         blocks: dir.join("blocks"),
         api: options.listen,
         payout: None,

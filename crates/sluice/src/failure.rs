@@ -4,6 +4,8 @@ use std::{fmt, process::ExitCode};
 
 /// What was asked for makes no sense (EX_USAGE of sysexits.h).
 pub const USAGE: u8 = 64;
+/// What was checked is wrong.
+pub const FINDING: u8 = 1;
 /// Something that is needed is not to be had (EX_UNAVAILABLE).
 pub const UNAVAILABLE: u8 = 69;
 
@@ -23,6 +25,11 @@ impl Failure {
     /// A node, a database, a port, a file is not to be had.
     pub fn unavailable(message: impl fmt::Display) -> Self {
         Self { code: UNAVAILABLE, message: message.to_string() }
+    }
+
+    /// What was checked is wrong.
+    pub fn finding(message: impl fmt::Display) -> Self {
+        Self { code: FINDING, message: message.to_string() }
     }
 
     /// The exit status.

@@ -3,6 +3,7 @@
 //! It decides nothing about shares, jobs or money; it wires the crates that do, and says in one line what is wrong
 //! where something is.
 
+mod audit;
 mod authority;
 mod bench;
 mod config;
@@ -45,6 +46,11 @@ enum Command {
     Payout(payout::Command),
     /// Signs what a pool plans to pay, in a process and with keys of its own.
     Signer(ConfigFile),
+    /// Questions about the books.
+    #[command(subcommand)]
+    Ledger(audit::Question),
+    /// Checks a share's proof or a block's division, from files that the pool has given out; asks nobody.
+    VerifyCredit(audit::Credit),
     /// A CPU miner in Stratum V1 and V2, for trying things.
     Miner(mine::Options),
     /// Measures the pool beside the least that its sockets cost, or loads any pool.
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
 fn log(command: &Command) {
     let usual = match command {
         Command::Demo(_) => "warn,template::submit=info",
-        Command::Bench(_) => "warn",
+        Command::Bench(_) | Command::Ledger(_) | Command::VerifyCredit(_) => "warn",
         _ => "info",
     };
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
@@ -106,6 +112,10 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
         Command::Payout(command) => runtime.block_on(payout::payout(command)),
         Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),
+        Command::Ledger(audit::Question::Verify(verify)) => {
+            runtime.block_on(audit::verify(verify.file.load()?, verify.block))
+        }
+        Command::VerifyCredit(credit) => audit::verify_credit(credit),
         Command::Miner(options) => runtime.block_on(mine::mine(options)),
         Command::Bench(options) => runtime.block_on(bench::bench(options)),
     }

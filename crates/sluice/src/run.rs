@@ -8,7 +8,7 @@ use std::{
 };
 
 use api::About;
-use ledger::{Ledger, Spool, SpoolConfig};
+use ledger::{Ledger, Spool};
 use pool::{Door, Listener, Noise, Pool};
 use stratum::noise::{AuthorityPublicKey, PoolUrl};
 use template::{Bitcoind, Node, NodeStatus, Source, SourceConfig, Submitter};
@@ -103,7 +103,7 @@ impl Running {
         let noise = noise(config)?;
         let listeners = listen(config, noise.as_ref())?;
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
-        let spool = Spool::open(&config.spool, SpoolConfig::default())
+        let spool = Spool::open(&config.spool, config.spool_config.clone())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
         let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
             .await

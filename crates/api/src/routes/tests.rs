@@ -65,6 +65,9 @@ async fn answers_are_as_described() {
         let path = format!("/api/v1/miners/{{address}}{path}");
         check(&house, &path, &path.replace("{address}", ALICE), ok).await;
     }
+    let block = format!("/api/v1/blocks/{}01/weights", "00".repeat(31));
+    let weights = check(&house, "/api/v1/blocks/{hash}/weights", &block, ok).await;
+    assert_eq!(weights["weights"].as_array().unwrap().len(), 2);
     // Before anything is known, the same with nulls.
     let new = House::new().await;
     let pool = check(&new, "/api/v1/pool", "/api/v1/pool", ok).await;
@@ -285,4 +288,42 @@ async fn monitors_are_served() {
         let family = name.split('{').next().unwrap();
         assert!(text.contains(&format!("# TYPE {family} ")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_share_is_proven_and_a_segment_given_out() {
+    let mut house = House::with_a_block().await;
+    let (none, bad) = (StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST);
+    let segments = "/api/v1/audit/segments";
+    assert_eq!(
+        check(&house, segments, segments, StatusCode::OK).await,
+        json!({ "segments": [], "total": 0 })
+    );
+    house.close_segment().await;
+    let page = check(&house, segments, segments, StatusCode::OK).await;
+    assert_eq!((&page["total"], &page["segments"][0]["shares"]), (&json!(1), &json!(4)));
+
+    let path = "/api/v1/audit/proof";
+    // The third of the four is Bob's; its tag is 2.
+    let asked = format!("{path}?worker={BOB}&hash={:064x}", 2);
+    let proof: ledger::proof::ShareProof =
+        serde_json::from_value(check(&house, path, &asked, StatusCode::OK).await).unwrap();
+    assert_eq!((proof.position, proof.check().unwrap().hash_tag), (2, 2));
+    let asked = format!("{path}?worker={ALICE}_rig&hash={:016x}", 3);
+    assert_eq!(check(&house, path, &asked, StatusCode::OK).await["position"], 3);
+    check(&house, path, &format!("{path}?worker={ALICE}&hash={:064x}", 2), none).await;
+    check(&house, path, &format!("{path}?worker={BOB}&hash={:064x}&time_ms=1", 2), none).await;
+    check(&house, path, &format!("{path}?worker={BOB}&hash=xyz"), bad).await;
+    check(&house, path, path, bad).await;
+
+    let file = house.get("/api/v1/audit/segments/1").await;
+    assert_eq!(file.status(), StatusCode::OK);
+    assert_eq!(file.headers()[header::CONTENT_TYPE], "application/zstd");
+    let packed = axum::body::to_bytes(file.into_body(), 1 << 20).await.unwrap();
+    proof.segment.check_packed(&packed).unwrap();
+    check(&house, "/api/v1/audit/segments/{sequence}", "/api/v1/audit/segments/2", none).await;
+    check(&house, "/api/v1/audit/segments/{sequence}", "/api/v1/audit/segments/x", bad).await;
+    let weights = "/api/v1/blocks/{hash}/weights";
+    check(&house, weights, &weights.replace("{hash}", &"00".repeat(32)), none).await;
+    check(&house, weights, &weights.replace("{hash}", "abc"), bad).await;
 }

@@ -5,13 +5,21 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
-use super::{Segment, Shared, Spool, SpoolError, failed, lock};
-use crate::record::{self, Entry, MAX_PAYLOAD, Reading, SLOT};
+use super::{
+    Segment, Shared, Spool, SpoolError,
+    archive::{PRUNE, RETRY},
+    failed, lock,
+};
+use crate::{
+    proof::{Digested, Name},
+    record::{self, Entry, MAX_PAYLOAD, Reading, SLOT},
+};
 
 /// How far the records of a writer have been read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
     pub segment: u64,
     pub offset: u64,
@@ -26,6 +34,13 @@ pub(crate) struct Read {
     /// Bytes to the next piece.
     pub length: u64,
     pub item: Item,
+}
+
+impl Read {
+    /// Where the next piece begins.
+    pub fn end(&self) -> Position {
+        Position { segment: self.from.segment, offset: self.from.offset + self.length }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +72,24 @@ pub(crate) struct Reader {
     shared: Arc<Shared>,
     start: HashMap<u16, Position>,
     tails: BTreeMap<u16, Tail>,
+    /// Not before then is tried again what could not be archived.
+    retry: Option<Instant>,
+    pruned: Option<Instant>,
+}
+
+/// A segment that has been read to its end, and what was in it.
+pub(crate) struct Finished {
+    pub name: Name,
+    pub digested: Digested,
+}
+
+/// A segment behind the reader.
+struct Done {
+    segment: Arc<Segment>,
+    /// It holds something that is no record: keep the file for somebody to look at.
+    faulty: bool,
+    /// The database has its seal, or gets it with the next transaction.
+    sealed: bool,
 }
 
 /// Reads one writer.
@@ -70,10 +103,9 @@ struct Tail {
     chunk_at: u64,
     head: Option<Read>,
     /// Read to the end, but not yet known to be in the database.
-    finished: Vec<Arc<Segment>>,
-    /// The open segment holds something that is no record: keep the file for somebody to look at.
+    finished: Vec<Done>,
+    /// The open segment holds something that is no record.
     faulty: bool,
-    kept: Vec<u64>,
 }
 
 const CHUNK: usize = 256 << 10;
@@ -81,7 +113,7 @@ const CHUNK: usize = 256 << 10;
 impl Reader {
     /// Reads on from `start`, the position per writer that the database has; other writers from their beginning.
     pub fn new(spool: &Spool, start: HashMap<u16, Position>) -> Self {
-        Self { shared: spool.0.clone(), start, tails: BTreeMap::new() }
+        Self { shared: spool.0.clone(), start, tails: BTreeMap::new(), retry: None, pruned: None }
     }
 
     /// At most `limit` pieces, and fewer only when there are no more at present. Blocks on the file system.
@@ -116,32 +148,70 @@ impl Reader {
         Ok(batch)
     }
 
-    /// Deletes what has been read to its end. To be called when all that [`Self::read`] returned is in the database.
-    pub fn release(&mut self) {
+    /// The segments that [`Self::read`] has left behind, for the transaction that has the last of their records; each
+    /// once. Blocks on the file system.
+    pub fn finished(&mut self) -> Result<Vec<Finished>, SpoolError> {
+        let mut finished = Vec::new();
         for tail in self.tails.values_mut() {
-            for segment in tail.finished.drain(..) {
-                delete(&self.shared, &segment, tail.kept.contains(&segment.sequence));
+            for done in tail.finished.iter_mut().filter(|done| !done.sealed) {
+                let Segment { path, writer, sequence, committed, .. } = &*done.segment;
+                let mut bytes = fs::read(path).map_err(failed("read", path))?;
+                bytes.truncate(usize::try_from(committed.load(Ordering::Acquire)).unwrap_or(usize::MAX));
+                let name = Name { spool: self.shared.id, writer: *writer, segment: *sequence };
+                finished.push(Finished { name, digested: Digested::of(&bytes, name) });
+                done.sealed = true;
             }
-            tail.kept.clear();
+        }
+        Ok(finished)
+    }
+
+    /// Puts away what has been read to its end: into the archive, if there is to be one. To be called when all that
+    /// [`Self::read`] and [`Self::finished`] returned is in the database.
+    pub fn release(&mut self) {
+        let now = Instant::now();
+        if self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        self.retry = None;
+        for tail in self.tails.values_mut() {
+            tail.finished.retain(|done| {
+                let put_away = !done.sealed || put_away(&self.shared, done);
+                if !put_away {
+                    self.retry = Some(now + RETRY);
+                }
+                !done.sealed || !put_away
+            });
+        }
+        if self.pruned.is_none_or(|pruned| pruned + PRUNE <= now) {
+            self.pruned = Some(now);
+            self.shared.prune();
         }
     }
 }
 
-fn delete(shared: &Shared, segment: &Segment, keep: bool) {
-    let done = if keep {
+/// False where the segment has to stay for another try.
+fn put_away(shared: &Shared, done: &Done) -> bool {
+    let segment = &done.segment;
+    let length = segment.committed.load(Ordering::Acquire);
+    if let Err(error) = shared.archive(segment, length) {
+        tracing::error!(%error, "a drained segment cannot be archived; it stays where it is until it can be");
+        return false;
+    }
+    let removed = if done.faulty {
         let aside = segment.path.with_extension("faulty");
         tracing::error!(file = %aside.display(), "a segment with unreadable parts is kept; remove it when it has been looked at");
         fs::rename(&segment.path, aside)
     } else {
         fs::remove_file(&segment.path)
     };
-    if let Err(error) = done {
+    if let Err(error) = removed {
         // Harmless: the database knows that it has this segment, also after a restart.
         tracing::warn!(file = %segment.path.display(), %error, "a drained segment cannot be removed");
     }
     if lock(&shared.segments).remove(&(segment.writer, segment.sequence)).is_some() {
-        shared.bytes.fetch_sub(segment.committed.load(Ordering::Acquire), Ordering::Relaxed);
+        shared.bytes.fetch_sub(length, Ordering::Relaxed);
     }
+    true
 }
 
 impl Tail {
@@ -156,7 +226,6 @@ impl Tail {
             head: None,
             finished: Vec::new(),
             faulty: false,
-            kept: Vec::new(),
         }
     }
 
@@ -210,8 +279,8 @@ impl Tail {
                 let segments = lock(&self.shared.segments);
                 let skipped = segments.range((self.writer, 0)..(self.writer, self.at.segment));
                 for (_, segment) in skipped {
-                    if !self.finished.iter().any(|other| other.sequence == segment.sequence) {
-                        self.finished.push(segment.clone());
+                    if !self.finished.iter().any(|other| other.segment.sequence == segment.sequence) {
+                        self.finished.push(Done { segment: segment.clone(), faulty: false, sealed: true });
                     }
                 }
                 let mut later = segments.range((self.writer, self.at.segment)..=(self.writer, u64::MAX));
@@ -233,11 +302,8 @@ impl Tail {
     }
 
     fn leave(&mut self, segment: Arc<Segment>) {
-        if std::mem::take(&mut self.faulty) {
-            self.kept.push(segment.sequence);
-        }
         self.at = Position { segment: segment.sequence + 1, offset: 0 };
-        self.finished.push(segment);
+        self.finished.push(Done { segment, faulty: std::mem::take(&mut self.faulty), sealed: false });
         self.open = None;
     }
 

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, time::SystemTime};
 
 use bitcoin::Network;
 use proptest::prelude::*;
@@ -59,6 +59,12 @@ fn names(reads: &[Read]) -> Vec<String> {
 
 fn all(spool: &Spool) -> Vec<String> {
     names(&Reader::new(spool, HashMap::new()).read(usize::MAX).unwrap())
+}
+
+/// As if a transaction had all that was read.
+fn released(reader: &mut Reader) {
+    reader.finished().unwrap();
+    reader.release();
 }
 
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
@@ -151,17 +157,17 @@ fn full_segments_are_closed_and_each_names_its_workers() {
     let mut reader = Reader::new(&spool, HashMap::new());
     let expect = ["w.a", "0", "1", "2", "3", "4", "5", "w.a", "6", "7", "8", "9", "10", "11"];
     assert_eq!(names(&reader.read(usize::MAX).unwrap()), expect);
-    reader.release();
+    released(&mut reader);
     assert_eq!(files(dir.path(), "segment"), [] as [PathBuf; 0], "all were full and read");
     assert_eq!(spool.bytes(), 0);
     writer.share(&share(&a, 12));
     writer.commit().unwrap();
     reader.read(usize::MAX).unwrap();
-    reader.release();
+    released(&mut reader);
     assert_eq!(files(dir.path(), "segment").len(), 1, "this one is still written to");
     drop(writer);
     reader.read(usize::MAX).unwrap();
-    reader.release();
+    released(&mut reader);
     assert_eq!(files(dir.path(), "segment").len(), 0);
     // No name comes twice, though nothing is left to count from.
     drop((reader, spool));
@@ -194,7 +200,7 @@ fn a_torn_end_costs_nobody_anything() {
     }
     let mut reader = Reader::new(&spool, HashMap::new());
     assert_eq!(names(&reader.read(usize::MAX).unwrap()), expect);
-    reader.release();
+    released(&mut reader);
     assert_eq!(files(dir.path(), "segment").len() + files(dir.path(), "faulty").len(), 0);
 }
 
@@ -274,7 +280,7 @@ fn damage_costs_only_the_slots_that_it_hit() {
     let mut reader = Reader::new(&spool, HashMap::new());
     let expect = ["w.a", "0", "1", "unreadable 64", "3", "4", "unreadable 128", "7", "8"];
     assert_eq!(names(&reader.read(usize::MAX).unwrap()), expect);
-    reader.release();
+    released(&mut reader);
     assert_eq!(files(dir.path(), "segment").len(), 0);
     assert_eq!(files(dir.path(), "faulty").len(), 1, "kept for somebody to look at");
     assert_eq!(spool.bytes(), 0);
@@ -335,7 +341,7 @@ fn a_full_spool_refuses_shares_but_not_blocks() {
     let read = names(&reader.read(usize::MAX).unwrap());
     assert_eq!(read.iter().filter(|name| name.parse::<u64>().is_ok()).count() as u64, taken, "{read:?}");
     assert_eq!(read.last().map(String::as_str), Some("found"));
-    reader.release();
+    released(&mut reader);
     writer.share(&share(&a, taken));
     writer.commit().unwrap();
     assert_eq!(names(&reader.read(usize::MAX).unwrap()), ["w.a", &taken.to_string()]);
@@ -481,7 +487,7 @@ proptest! {
                 }
                 4 | 5 => {
                     note(reader.read(count).unwrap(), &mut at);
-                    reader.release();
+                    released(&mut reader);
                 }
                 _ => {
                     // Killed: what was pushed is gone, what was read is known to the database, the rest is read again.
@@ -503,10 +509,153 @@ proptest! {
         prop_assert_eq!(seen, committed);
         drop(writers);
         reader.read(usize::MAX).unwrap();
-        reader.release();
+        released(&mut reader);
         prop_assert_eq!(spool.bytes(), 0);
         prop_assert!(files(dir.path(), "segment").is_empty());
     }
+}
+
+/// A disk that fails when it is told to keep what was written: from then on no share counts, and blocks go on.
+#[test]
+fn a_disk_that_loses_data_stops_shares_but_not_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = worker("a");
+    let mut spool =
+        Spool::open(dir.path(), SpoolConfig { ack: Ack::Power, ..SpoolConfig::default() }).unwrap();
+    let mut writer = spool.writer(0).unwrap();
+    writer.worker(&a);
+    writer.share(&share(&a, 1));
+    writer.commit().unwrap();
+    drop(writer);
+    Arc::get_mut(&mut spool.0).unwrap().sync = |_| Err(io::Error::other("the disk is gone"));
+    let mut writer = spool.writer(0).unwrap();
+    writer.worker(&a);
+    writer.share(&share(&a, 2));
+    let error = writer.commit().unwrap_err();
+    assert!(
+        matches!(error, SpoolError::Lost { .. }) && error.to_string().contains("the disk is gone"),
+        "{error}"
+    );
+    Arc::get_mut(&mut spool.0); // the writer holds it: what failed once is not tried again
+    writer.share(&share(&a, 3));
+    assert!(matches!(writer.commit(), Err(SpoolError::Lost { .. })));
+    writer.share(&share(&a, 4));
+    writer.found(&found(&a));
+    assert!(matches!(writer.commit(), Err(SpoolError::Lost { .. })), "the winning share is not acknowledged");
+    let mut other = spool.writer(1).unwrap();
+    other.share(&share(&a, 5));
+    assert!(matches!(other.commit(), Err(SpoolError::Lost { .. })), "one disk, all writers");
+    assert_eq!(all(&spool), ["w.a", "1", "w.a", "found"]);
+    drop((writer, other, spool));
+    // At the next start it is tried anew.
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    writer.share(&share(&a, 6));
+    writer.commit().unwrap();
+    assert_eq!(all(&spool).last().map(String::as_str), Some("6"));
+}
+
+#[test]
+fn a_segment_is_closed_when_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |age: Duration, by_clock: bool, expect: usize| {
+        let config = SpoolConfig { segment_age: age, ..SpoolConfig::default() };
+        let spool = Spool::open(dir.path(), config).unwrap();
+        let mut writer = spool.writer(0).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        for later in [0, if by_clock { 0 } else { age.as_millis() as u64 }] {
+            writer.share(&ShareRecord { time_ms: now + later, ..share(&worker("a"), 1) });
+            writer.commit().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        writer.commit().unwrap();
+        let mut reader = Reader::new(&spool, HashMap::new());
+        reader.read(9).unwrap();
+        assert_eq!(reader.finished().unwrap().len(), expect, "{age:?}");
+        assert_eq!(reader.finished().unwrap().len(), 0, "each once");
+        reader.release();
+    };
+    check(Duration::from_millis(1), true, 1);
+    check(Duration::from_secs(600), false, 1);
+    check(Duration::from_secs(600), true, 0);
+}
+
+/// What the archive has is what the segment had; a database that lacks it reads it again, another does not.
+#[test]
+fn drained_segments_are_kept_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = worker("a");
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    writer.worker(&a);
+    (0..100).for_each(|number| writer.share(&share(&a, number)));
+    writer.commit().unwrap();
+    drop(writer);
+    let path = files(dir.path(), "segment").pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let mut reader = Reader::new(&spool, HashMap::new());
+    reader.read(usize::MAX).unwrap();
+    reader.release();
+    assert!(path.exists(), "not before the database has its seal");
+    let finished = reader.finished().unwrap();
+    reader.release();
+    assert!(!path.exists());
+    assert_eq!(spool.bytes(), 0);
+    let [Finished { name, digested }] = &finished[..] else { panic!("{}", finished.len()) };
+    assert_eq!((digested.shares, digested.bytes), (100, bytes.len() as u64));
+    assert_eq!(archive::bytes(dir.path(), *name).unwrap(), Some(bytes.clone()));
+    let size = fs::metadata(archive::file(dir.path(), *name)).unwrap().len();
+    assert!(size < bytes.len() as u64, "{size} of {}", bytes.len());
+
+    let at = |offset: u64| HashMap::from([(0, Position { segment: name.segment, offset })]);
+    let behind = HashMap::from([(0, Position { segment: name.segment + 1, offset: 0 })]);
+    assert_eq!(spool.restore(&behind).unwrap(), 0, "it has that");
+    assert_eq!(spool.restore(&HashMap::new()).unwrap(), 0, "a new database");
+    drop(reader);
+    let half = bytes.len() as u64 - 10 * SLOT as u64;
+    assert_eq!(spool.restore(&at(half)).unwrap(), 1);
+    assert_eq!(spool.restore(&at(half)).unwrap(), 0, "once");
+    assert_eq!(spool.bytes(), bytes.len() as u64);
+    let mut reader = Reader::new(&spool, at(half));
+    let expect: Vec<String> = (90..100).map(|number| number.to_string()).collect();
+    assert_eq!(names(&reader.read(usize::MAX).unwrap()), expect);
+    assert_eq!(reader.finished().unwrap()[0].digested, *digested);
+    reader.release();
+    assert_eq!(spool.bytes(), 0);
+
+    // As long as it was said, and not at all if so.
+    drop((reader, spool));
+    std::thread::sleep(Duration::from_millis(5));
+    let config = SpoolConfig { audit: Duration::from_millis(1), ..SpoolConfig::default() };
+    Reader::new(&Spool::open(dir.path(), config).unwrap(), HashMap::new()).release();
+    assert_eq!(archive::list(dir.path()).unwrap(), []);
+    assert_eq!(archive::bytes(dir.path(), *name).unwrap(), None);
+}
+
+#[test]
+fn a_segment_that_cannot_be_archived_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    writer.share(&share(&worker("a"), 1));
+    writer.commit().unwrap();
+    drop(writer);
+    fs::write(dir.path().join("audit"), "in the way").unwrap();
+    let mut reader = Reader::new(&spool, HashMap::new());
+    reader.read(9).unwrap();
+    released(&mut reader);
+    assert_eq!(files(dir.path(), "segment").len(), 1);
+    assert_eq!(spool.bytes(), 128);
+    fs::remove_file(dir.path().join("audit")).unwrap();
+    // The next start tries again, though the database has it all.
+    drop((reader, spool));
+    let spool = open(dir.path());
+    let behind = HashMap::from([(0, Position { segment: 1 << 33, offset: 0 })]);
+    let mut reader = Reader::new(&spool, behind);
+    reader.read(9).unwrap();
+    released(&mut reader);
+    assert_eq!(archive::list(dir.path()).unwrap().len(), 1);
+    assert_eq!(files(dir.path(), "segment").len(), 0);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::{
     fs::File,
     os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
-use super::{Segment, Shared, SpoolError, failed, lock, window::Window};
+use super::{Ack, Segment, Shared, SpoolError, failed, lock, window::Window};
 use crate::{
     Found, RejectRecord, ShareRecord, Worker, WorkerId,
     record::{self, Entry, Reading},
@@ -27,6 +27,8 @@ pub struct SpoolWriter {
     generation: u64,
     /// Workers whose identity is in the buffer.
     fresh: Vec<WorkerId>,
+    /// Time of the newest share, milliseconds since 1970.
+    latest_ms: u64,
     /// Found blocks in the buffer, each with its finder's identity: they stay when a commit fails.
     found: Vec<Vec<u8>>,
 }
@@ -34,6 +36,9 @@ pub struct SpoolWriter {
 struct Open {
     segment: Arc<Segment>,
     file: File,
+    /// Time of its first share, and when it was begun by a clock that nobody puts back.
+    first_ms: Option<u64>,
+    since: Instant,
     offset: u64,
     /// Of the file: it is made longer many records ahead. What is not written yet reads as zeroes, and is cut off when
     /// the segment is closed.
@@ -66,6 +71,7 @@ impl SpoolWriter {
             workers: HashMap::new(),
             generation: 1,
             fresh: Vec::new(),
+            latest_ms: 0,
             found: Vec::new(),
         }
     }
@@ -86,6 +92,7 @@ impl SpoolWriter {
     /// Pushes an accepted share.
     pub fn share(&mut self, share: &ShareRecord) {
         self.identify(share.worker);
+        self.latest_ms = share.time_ms;
         share.write(&mut self.buffer);
     }
 
@@ -139,10 +146,14 @@ impl SpoolWriter {
         self.found.push(record);
     }
 
-    /// Writes all that was pushed since the last commit. After `Ok` it survives the end of this process. After an error
-    /// nothing of it counts, but found blocks are kept: see [`Self::found`].
+    /// Writes all that was pushed since the last commit. After `Ok` it survives what [`super::SpoolConfig::ack`] says. After
+    /// an error nothing of it counts, but found blocks are kept: see [`Self::found`].
     pub fn commit(&mut self) -> Result<(), SpoolError> {
         if self.buffer.is_empty() {
+            let age = self.shared.config.segment_age;
+            if self.open.as_ref().is_some_and(|open| open.since.elapsed() >= age) {
+                self.close();
+            }
             return Ok(());
         }
         let written = self.write();
@@ -173,12 +184,39 @@ impl SpoolWriter {
             Some(open) => open,
             None => self.open.insert(begin(&self.shared, self.shard)?),
         };
-        open.append(&self.buffer)?;
+        let config = &self.shared.config;
+        if self.shared.lost.load(Ordering::Relaxed) {
+            return self.write_found();
+        }
+        open.append(&self.buffer, &self.shared)?;
         self.shared.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
-        if open.offset >= self.shared.config.segment_bytes {
+        let first = match self.latest_ms {
+            0 => 0, // no share yet
+            latest => *open.first_ms.get_or_insert(latest),
+        };
+        let age = u128::from(self.latest_ms.saturating_sub(first));
+        if open.offset >= config.segment_bytes || age >= config.segment_age.as_millis() {
             self.close();
         }
         Ok(())
+    }
+
+    /// On a disk that has lost data no share counts any more. A block is worth the attempt.
+    fn write_found(&mut self) -> Result<(), SpoolError> {
+        let blocks = self.found.concat();
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(begin(&self.shared, self.shard)?),
+        };
+        if !blocks.is_empty() {
+            open.store(&blocks)?;
+            open.publish(blocks.len());
+            self.shared.bytes.fetch_add(blocks.len() as u64, Ordering::Relaxed);
+            self.found.clear();
+            self.shared.committed.notify_one();
+        }
+        let source = std::io::Error::other("an earlier attempt has failed");
+        Err(SpoolError::Lost { path: open.segment.path.clone(), source })
     }
 
     /// Says once that the spool stopped taking shares, and once that it takes them again.
@@ -225,18 +263,19 @@ impl SpoolWriter {
 fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
     let (segment, file) = shared.segment(shard)?;
     let mapped = shared.config.mapped;
-    let mut open = Open { segment, file, offset: 0, length: 0, window: None, mapped };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let head = record::Segment {
-        spool: shared.id,
-        writer: shard,
-        sequence: open.segment.sequence,
-        created_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
-    };
+    let created_ms = u64::try_from(now.as_millis()).unwrap_or_default();
+    let since = Instant::now();
+    let first_ms = None;
+    let mut open = Open { segment, file, first_ms, since, offset: 0, length: 0, window: None, mapped };
+    let head =
+        record::Segment { spool: shared.id, writer: shard, sequence: open.segment.sequence, created_ms };
     let mut record = Vec::new();
     head.write(&mut record);
-    let written = open.append(&record);
-    if written.is_err() {
+    let written = open.store(&record);
+    if written.is_ok() {
+        open.publish(record.len());
+    } else {
         open.segment.closed.store(true, Ordering::Release); // empty: the drain deletes it
     }
     written?;
@@ -245,7 +284,21 @@ fn begin(shared: &Arc<Shared>, shard: u16) -> Result<Open, SpoolError> {
 }
 
 impl Open {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+    /// Stores what the reader may then see, in the way that an acknowledgement needs.
+    fn append(&mut self, bytes: &[u8], shared: &Shared) -> Result<(), SpoolError> {
+        self.store(bytes)?;
+        if shared.config.ack == Ack::Power
+            && let Err(source) = (shared.sync)(&self.file)
+        {
+            // What the disk has of it is unknown, and a second attempt would say yes to what the first has thrown away.
+            shared.lost.store(true, Ordering::Relaxed);
+            return Err(SpoolError::Lost { path: self.segment.path.clone(), source });
+        }
+        self.publish(bytes.len());
+        Ok(())
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         let end = self.offset + bytes.len() as u64;
         if end > self.length {
             self.lengthen(end)?;
@@ -258,9 +311,12 @@ impl Open {
             self.length = self.offset;
             return Err(failed("write", &self.segment.path)(source));
         }
-        self.offset = end;
-        self.segment.committed.store(self.offset, Ordering::Release);
         Ok(())
+    }
+
+    fn publish(&mut self, bytes: usize) {
+        self.offset += bytes as u64;
+        self.segment.committed.store(self.offset, Ordering::Release);
     }
 
     /// Makes the file longer than `end`. Where no window can be had, since the disk is all but full or the file system

@@ -1,7 +1,8 @@
 //! The tables, as the files in `migrations/` make them. A file never changes once it has been released.
 
 use sqlx::{
-    AnyConnection, SqlSafeStr,
+    AnyConnection, Row, SqlSafeStr,
+    any::AnyRow,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -19,17 +20,30 @@ macro_rules! files {
     };
 }
 
-const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 5 "payout");
-const SQLITE: &[File] = files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 5 "payout");
+const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
+const SQLITE: &[File] = files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
 
 /// Runs what has not been run yet; refuses a database that has been through other files than these.
 pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), MigrateError> {
     let migration = |&(version, name, sql): &File| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(files(dialect).iter().map(migration).collect())
-        .run_direct(None, connection, false)
-        .await
+    let migrations: Vec<Migration> = files(dialect).iter().map(migration).collect();
+    if is_done(&migrations, connection).await {
+        return Ok(());
+    }
+    Migrator::with_migrations(migrations).run_direct(None, connection, false).await
+}
+
+/// Whether all of them have been run, and no others: then nothing is to be created, and a role that may not will do.
+async fn is_done(migrations: &[Migration], connection: &mut AnyConnection) -> bool {
+    let sql = "SELECT version, checksum FROM _sqlx_migrations WHERE success = true ORDER BY version";
+    let Ok(rows) = sqlx::query(sql).fetch_all(connection).await else { return false };
+    let is = |row: &AnyRow, migration: &Migration| {
+        row.try_get("version").is_ok_and(|version: i64| version == migration.version)
+            && row.try_get::<Vec<u8>, _>("checksum").is_ok_and(|sum| sum[..] == migration.checksum[..])
+    };
+    rows.len() == migrations.len() && rows.iter().zip(migrations).all(|(row, migration)| is(row, migration))
 }
 
 fn files(dialect: Dialect) -> &'static [File] {

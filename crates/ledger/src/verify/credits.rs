@@ -23,8 +23,6 @@ const WINDOWS: usize = 100;
 /// Every block on its own: what stands in the journal for it must follow from its row, its weights and its outputs.
 pub(super) async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
-    let longest = rows(snapshot, "SELECT COALESCE(MAX(factor), 0) AS longest FROM terms").await?;
-    let longest = longest.first().map_or(Ok(0), |row| integer(row, "longest"))?;
     let sql = "SELECT b.id, b.hash, b.state, b.matured, b.scheme, b.reward_msat, b.subsidy_msat, b.fee_msat, b.credits, \
                CAST(b.window_work AS TEXT) AS window_work, COALESCE(b.slot_id, 0) AS slot, \
                CASE WHEN b.terms_id IS NULL THEN 0 ELSE COALESCE(b.window_bits, b.bits) END AS window_bits, \
@@ -48,8 +46,7 @@ pub(super) async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, Led
         let is_solo = text(&row, "scheme")? == "solo";
         if slot > 0 && bits > 0 && !is_solo && windows < WINDOWS {
             windows += 1;
-            let (bits, longest) = (u32::try_from(bits).unwrap_or(0), u32::try_from(longest).unwrap_or(0));
-            let window = Window::load(snapshot, slot, bits, longest).await?.weights();
+            let window = window(snapshot, slot, bits).await?.weights();
             // Where there was no share at all, it is the finder's or the reserve's.
             if !window.is_empty() && window != weights {
                 findings.push(format!("{name} has other weights than its slots say"));
@@ -105,6 +102,18 @@ pub(super) async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, Led
         }
     }
     Ok(findings)
+}
+
+/// A block's window, from the slots up to `slot` and the network target `bits`.
+pub(super) async fn window(
+    snapshot: &mut AnyConnection,
+    slot: i64,
+    bits: i64,
+) -> Result<Window, LedgerError> {
+    let longest = rows(snapshot, "SELECT COALESCE(MAX(factor), 0) AS longest FROM terms").await?;
+    let longest = longest.first().map_or(Ok(0), |row| integer(row, "longest"))?;
+    let (bits, longest) = (u32::try_from(bits).unwrap_or(0), u32::try_from(longest).unwrap_or(0));
+    Window::load(snapshot, slot, bits, longest).await
 }
 
 /// What stands in the journal for a block.

@@ -3,6 +3,7 @@
 // Nothing here comes from outside: what fails is the test.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod blocks;
 mod faults;
 mod guards;
@@ -56,6 +57,11 @@ on_both! {
     faults::a_crash_at_any_point_counts_each_share_once,
     faults::a_crash_while_a_block_moves,
     faults::crashes_at_random_moments,
+    audit::every_share_is_proven_offline,
+    audit::a_block_shows_its_weights,
+    audit::planted_corruptions_are_found_by_name,
+    audit::a_database_put_back_reads_the_archive,
+    audit::every_point_of_the_drain_may_be_the_last,
     guards::the_journal_refuses_what_it_must,
     guards::verify_finds_what_was_tampered_with,
     guards::one_process_at_a_time,

@@ -16,6 +16,7 @@ pub struct Server {
     dir: TempDir,
     /// The user to run as: Postgres refuses root.
     user: Option<(u32, u32)>,
+    settings: &'static [&'static str],
 }
 
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -34,9 +35,14 @@ impl Server {
 
     /// A new one, for a test that stops it.
     pub fn start() -> Self {
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// A new one with these settings.
+    pub fn start_with(settings: &'static [&'static str]) -> Self {
         let bin = binaries();
         let user = root().then(|| (id("-u"), id("-g")));
-        let server = Self { bin, dir: tempfile::tempdir().unwrap(), user };
+        let server = Self { bin, dir: tempfile::tempdir().unwrap(), user, settings };
         if let Some((uid, gid)) = user {
             chown(server.dir.path(), Some(uid), Some(gid)).unwrap();
         }
@@ -51,7 +57,8 @@ impl Server {
     /// Starts it again.
     pub fn up(&self) {
         let log = self.dir.path().join("log");
-        let options = format!("-k {} -h '' -c fsync=off -c max_connections=200", self.dir.path().display());
+        let settings: String = self.settings.iter().map(|setting| format!(" -c {setting}")).collect();
+        let options = format!("-k {} -h '' -c max_connections=200{settings}", self.dir.path().display());
         let (data, log) = (self.data(), log.to_str().unwrap().to_owned());
         self.tool("pg_ctl", &["-D", data.to_str().unwrap(), "-l", &log, "-w", "-o", &options, "start"]);
     }
@@ -66,10 +73,10 @@ impl Server {
         format!("postgres://postgres@localhost/{name}?host={}", self.dir.path().display())
     }
 
-    /// An empty database.
-    pub fn create(&self, name: &str) {
+    /// A database that begins as a copy of `template`; `template1` is empty.
+    pub fn create(&self, name: &str, template: &str) {
         let socket = self.dir.path().to_str().unwrap();
-        self.tool("createdb", &["-h", socket, "-U", "postgres", name]);
+        self.tool("createdb", &["-h", socket, "-U", "postgres", "-T", template, name]);
     }
 
     fn data(&self) -> PathBuf {

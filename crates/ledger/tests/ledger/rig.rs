@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex, Once,
         atomic::{AtomicU64, Ordering},
@@ -30,6 +31,8 @@ pub struct Rig {
     pub url: String,
     pub dir: TempDir,
     pub server: Option<Arc<Server>>,
+    /// If it is not in `dir`.
+    pub spool: Option<PathBuf>,
 }
 
 /// A ledger that is running.
@@ -42,7 +45,7 @@ pub struct Running {
 impl Rig {
     pub fn sqlite() -> Self {
         let dir = fleeting();
-        Self { url: format!("sqlite://{}/ledger.db", dir.path().display()), dir, server: None }
+        Self { url: format!("sqlite://{}/ledger.db", dir.path().display()), dir, server: None, spool: None }
     }
 
     pub fn postgres() -> Self {
@@ -52,8 +55,20 @@ impl Rig {
     pub fn on(server: Arc<Server>) -> Self {
         static NAMES: AtomicU64 = AtomicU64::new(0);
         let name = format!("ledger_{}", NAMES.fetch_add(1, Ordering::Relaxed));
-        server.create(&name);
-        Self { url: server.url(&name), dir: fleeting(), server: Some(server) }
+        server.create(&name, "template1");
+        Self { url: server.url(&name), dir: fleeting(), server: Some(server), spool: None }
+    }
+
+    /// The database of `rig`, which nobody may use at this time, as it is now.
+    pub fn copy_of(rig: &Self, server: &Arc<Server>) -> Self {
+        let original = rig
+            .url
+            .rsplit('/')
+            .find_map(|part| part.split('?').next().filter(|name| name.starts_with("ledger_")));
+        let original = original.unwrap();
+        let name = format!("{original}_copy");
+        server.create(&name, original);
+        Self { url: server.url(&name), dir: fleeting(), server: Some(server.clone()), spool: None }
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -67,7 +82,8 @@ impl Rig {
     pub fn spool_with(&self, config: SpoolConfig) -> Spool {
         // A task that was killed leaves a thread that reads the spool; a process would take it along.
         for _ in 0..500 {
-            match Spool::open(&self.dir.path().join("spool"), config.clone()) {
+            let dir = self.spool.clone().unwrap_or_else(|| self.dir.path().join("spool"));
+            match Spool::open(&dir, config.clone()) {
                 Err(SpoolError::Locked(_)) => std::thread::sleep(Duration::from_millis(10)),
                 opened => return opened.unwrap(),
             }

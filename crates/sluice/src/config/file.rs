@@ -171,6 +171,10 @@ pub struct Limits {
 pub struct Ledger {
     pub url: String,
     pub spool: PathBuf,
+    /// What an acknowledged share has survived: `process` or `power`.
+    pub ack: String,
+    /// How long drained segments are kept for audit; 0: not at all.
+    pub audit_days: u32,
     /// Found blocks on their way; `blocks` beside the spool by default.
     pub blocks: Option<PathBuf>,
 }
@@ -245,7 +249,13 @@ impl Default for Vardiff {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { url: "sqlite://sluice.db".into(), spool: "spool".into(), blocks: None }
+        Self {
+            url: "sqlite://sluice.db".into(),
+            spool: "spool".into(),
+            ack: "process".into(),
+            audit_days: 30,
+            blocks: None,
+        }
     }
 }
 

@@ -61,7 +61,11 @@ impl Chain for Depth {
 }
 
 pub(crate) async fn ledger(dir: &Path) -> (Ledger, SpoolWriter) {
-    let spool = Spool::open(&dir.join("spool"), SpoolConfig::default()).unwrap();
+    let spool = Spool::open(
+        &dir.join("spool"),
+        SpoolConfig { segment_age: Duration::from_millis(1), ..Default::default() },
+    )
+    .unwrap();
     let writer = spool.writer(0).unwrap();
     let terms = Terms {
         scheme: Scheme::Pplns { factor: 2 },
@@ -189,6 +193,14 @@ impl House {
         });
         self.writer.commit().unwrap();
         self.until_it_is(BlockStatus::Immature).await;
+    }
+
+    /// The shares so far are in a finished segment.
+    pub async fn close_segment(&mut self) {
+        std::thread::sleep(Duration::from_millis(2));
+        self.writer.commit().unwrap(); // old enough to be closed
+        self.until(async |ledger| ledger.segment_count().await.unwrap() > 0 && ledger.spooled_bytes() == 0)
+            .await;
     }
 
     /// A hundred blocks come on top.
