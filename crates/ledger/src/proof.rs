@@ -3,7 +3,7 @@
 //! The shares of a segment are the leaves of a Merkle tree, in their order: leaf `SHA-256(0x00 || record)`, node
 //! `SHA-256(0x01 || left || right)`, and a node without a sibling goes up a level as it is, so that each count of leaves
 //! has a tree of its own shape (RFC 9162, 2.1). A tree without leaves has the root `SHA-256("")`. The roots form a
-//! chain: see [`Seal::link`]. Who has kept one link of the chain notices if anything before it is changed.
+//! chain: see [`Seal`]. Who has kept one link of the chain notices if anything before it is changed.
 
 use std::io::Read as _;
 

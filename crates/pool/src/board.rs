@@ -22,6 +22,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     memory::Memory,
+    session::Pace,
     space::{EXTRANONCE1, EXTRANONCE2},
 };
 use frames::Frames;
@@ -59,7 +60,19 @@ pub struct Posting {
     pooled: OnceLock<Arc<Work>>,
     /// By class and size of the whole extranonce.
     classes: Mutex<HashMap<(Class, usize), Arc<Work>>>,
+    /// By the same: the work under other ids.
+    reissues: Mutex<HashMap<(Class, usize), Reissue>>,
 }
+
+/// The latest id that a posting's work was given out under beside its first, and how soon there may be another.
+#[derive(Default)]
+struct Reissue {
+    latest: Option<Arc<Work>>,
+    pace: Pace,
+}
+
+/// So many at once, and then one a second: those who ask share them.
+const REISSUES: u64 = 8;
 
 /// A job as one payout class has it.
 pub struct Work {
@@ -174,6 +187,7 @@ impl Board {
             template,
             pooled: OnceLock::new(),
             classes: Mutex::default(),
+            reissues: Mutex::default(),
         }
     }
 
@@ -226,6 +240,32 @@ impl Posting {
         size: usize,
     ) -> Result<Arc<Work>, CoinbaseError> {
         Ok(Arc::new(self.build(class, worker, self.board.next_id(), size)?))
+    }
+
+    /// The same under a later id than `after`, shared by all that ask: as many channels as there may be must not make
+    /// as many jobs. `None`: the latest that there is is no later, and it is too soon for another.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub fn reissue(
+        &self,
+        class: &Class,
+        worker: &Worker,
+        size: usize,
+        after: u32,
+        now_ms: u64,
+    ) -> Result<Option<Arc<Work>>, CoinbaseError> {
+        let key = (class.clone(), size);
+        let mut reissues = self.reissues.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reissue { latest, pace } = reissues.entry(key).or_default();
+        if let Some(work) = latest.as_ref().filter(|work| work.id > after) {
+            return Ok(Some(work.clone()));
+        }
+        if !pace.allows(false, REISSUES, now_ms) {
+            return Ok(None);
+        }
+        *latest = Some(self.work_again(class, worker, size)?);
+        Ok(latest.clone())
     }
 
     /// Difficulty of a block on this posting.

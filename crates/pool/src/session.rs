@@ -9,6 +9,7 @@ mod seen;
 pub mod v1;
 pub mod v2;
 
+pub(crate) use pace::Pace;
 pub use seen::Earned;
 
 use std::sync::Arc;

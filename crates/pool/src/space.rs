@@ -6,7 +6,7 @@
 //! is credited twice after a reconnect). The lock is for that; it is taken when a session begins and ends.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,6 +23,10 @@ pub const EXTRANONCE2: usize = 8;
 /// Most channels that are kept for those who left; with more, the oldest goes.
 const KEPT: usize = 20_000;
 
+/// How long a place at which something was earned is nobody's, in milliseconds: longer than a job is given to those who
+/// come anew, so that nobody who gets the place can hand in again what was credited to the one before.
+const REST_MS: u64 = 2 * 60_000;
+
 /// The extranonce space of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Space {
@@ -37,6 +41,8 @@ struct Inner {
     next: Vec<u32>,
     used: HashSet<[u8; EXTRANONCE1]>,
     left: HashMap<SessionId, Left>,
+    /// Places that rest, in use as yet, and since when.
+    resting: VecDeque<([u8; EXTRANONCE1], u64)>,
 }
 
 /// 128 random bits: who knows them may resume.
@@ -70,7 +76,8 @@ impl Space {
     /// session ended.
     pub fn new(instance: u8, shards: usize, keep_ms: u64) -> Self {
         let next = (0..u32::try_from(shards.max(1)).unwrap_or(1)).collect();
-        let inner = Inner { instance, next, used: HashSet::new(), left: HashMap::new() };
+        let (used, left, resting) = (HashSet::new(), HashMap::new(), VecDeque::new());
+        let inner = Inner { instance, next, used, left, resting };
         Self { inner: Arc::new(Mutex::new(inner)), keep_ms, shard: 0 }
     }
 
@@ -87,24 +94,34 @@ impl Space {
             if now_ms.saturating_sub(left.at_ms) <= self.keep_ms {
                 return Some(Taken::Resumed(left.channel));
             }
-            inner.used.remove(&left.channel.seat().extranonce1);
+            inner.rest(left.channel.seat().extranonce1, left.at_ms);
         }
-        let extranonce1 = inner.fresh(self.shard)?;
+        let extranonce1 = inner.fresh(self.shard, now_ms)?;
         let session_id = SessionId(rand::rng().random());
         Some(Taken::Fresh(Seat { extranonce1, session_id }))
     }
 
     /// A place for a channel that nobody comes back to. `None` when all that this shard has are taken.
     ///
-    /// Give it back by [`Self::give_back`]: it comes to somebody else only after all others that are free, so that what was
-    /// mined at it is long stale.
-    pub fn seat(&self) -> Option<[u8; EXTRANONCE1]> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh(self.shard)
+    /// Give it back by [`Self::give_back`].
+    pub fn seat(&self, now_ms: u64) -> Option<[u8; EXTRANONCE1]> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh(self.shard, now_ms)
     }
 
-    /// A place is free again.
-    pub fn give_back(&self, seat: &[u8; EXTRANONCE1]) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).used.remove(seat);
+    /// A place is free again; if something was earned at it, only after a while.
+    pub fn give_back(&self, seat: &[u8; EXTRANONCE1], has_earned: bool, now_ms: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match has_earned {
+            true => inner.rest(*seat, now_ms),
+            false => _ = inner.used.remove(seat),
+        }
+    }
+
+    /// The next place that is looked at is `seat`, as if all others had had their turn.
+    #[cfg(test)]
+    pub fn turn_to(&self, seat: [u8; EXTRANONCE1]) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.next[self.shard as usize] = u32::from_be_bytes(seat) & 0xff_ffff;
     }
 
     /// The session ended; its miner may come back.
@@ -138,7 +155,18 @@ impl fmt::Debug for SessionId {
 }
 
 impl Inner {
-    fn fresh(&mut self, shard: u32) -> Option<[u8; EXTRANONCE1]> {
+    /// Takes a place that is in use out of it after a while.
+    fn rest(&mut self, seat: [u8; EXTRANONCE1], at_ms: u64) {
+        self.resting.push_back((seat, at_ms));
+    }
+
+    fn fresh(&mut self, shard: u32, now_ms: u64) -> Option<[u8; EXTRANONCE1]> {
+        while let Some((seat, at_ms)) = self.resting.front()
+            && now_ms.saturating_sub(*at_ms) > REST_MS
+        {
+            self.used.remove(seat);
+            self.resting.pop_front();
+        }
         let shards = u32::try_from(self.next.len()).unwrap_or(1);
         let next = self.next.get_mut(shard as usize)?;
         for _ in 0..(1 << 24) / shards {
@@ -160,7 +188,7 @@ impl Inner {
         let oldest = self.left.values().map(|left| left.at_ms).min().unwrap_or(0);
         let before = now_ms.saturating_sub(keep_ms).max(oldest + 1);
         for (_, left) in self.left.extract_if(|_, left| left.at_ms < before) {
-            self.used.remove(&left.channel.seat().extranonce1);
+            self.resting.push_back((left.channel.seat().extranonce1, left.at_ms));
         }
     }
 }
@@ -205,8 +233,8 @@ mod tests {
         let inner = Space::new(9, 3, 0).inner;
         let mut inner = inner.lock().unwrap();
         inner.next[1] = (1 << 24) - 3 + 1;
-        assert!(inner.fresh(1) != inner.fresh(1));
-        assert_eq!(inner.fresh(1), Some([9, 0, 0, 4]), "starts over behind the last");
+        assert!(inner.fresh(1, 0) != inner.fresh(1, 0));
+        assert_eq!(inner.fresh(1, 0), Some([9, 0, 0, 4]), "starts over behind the last");
     }
 
     #[test]
@@ -237,6 +265,30 @@ mod tests {
         }
         let inner = space.inner.lock().unwrap();
         assert!(inner.left.len() <= KEPT);
-        assert_eq!(inner.used.len(), inner.left.len());
+        assert_eq!(inner.used.len(), inner.left.len() + inner.resting.len());
+    }
+
+    #[test]
+    fn a_place_at_which_something_was_earned_rests() {
+        let space = Space::new(0, 1, 1000);
+        let (earned, idle) = (space.seat(0).unwrap(), space.seat(0).unwrap());
+        space.give_back(&earned, true, 5_000);
+        space.give_back(&idle, false, 5_000);
+        let comes_again = |place, now_ms| {
+            space.turn_to(place);
+            let seat = space.seat(now_ms).unwrap();
+            space.give_back(&seat, false, now_ms);
+            seat == place
+        };
+        assert!(comes_again(idle, 5_000) && !comes_again(earned, 5_000 + REST_MS));
+        assert!(comes_again(earned, 5_001 + REST_MS));
+        // So does one of a miner of V1 that cannot come back any more.
+        let Some(Taken::Fresh(seat)) = space.take(None, 0) else { panic!("a fresh one") };
+        let one = Difficulty::new(1.0).unwrap();
+        let vardiff = VardiffConfig { shares_per_minute: 10.0, start: one, min: one, max: one };
+        space.leave(Channel::new(seat, vardiff, 0), 200_000);
+        assert!(matches!(space.take(Some(&seat.session_id.to_string()), 201_001), Some(Taken::Fresh(_))));
+        let inner = space.inner.lock().unwrap();
+        assert!(inner.used.contains(&seat.extranonce1) && inner.left.is_empty());
     }
 }

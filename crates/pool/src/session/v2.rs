@@ -109,7 +109,7 @@ impl Session {
         for id in self.channels.ids() {
             self.forget(id, now_ms, &mut Outcome::default());
         }
-        self.channels.give_back(&self.space);
+        self.channels.give_back(&self.space, now_ms);
     }
 
     /// A message came.
@@ -209,8 +209,10 @@ impl Session {
             // The next job comes soon: within a minute it does in any case.
             return out.limited.push(Limited::Jobs);
         }
-        let work = match posting.work_again(&group.key.0, &group.payee, group.size()) {
-            Ok(work) => work,
+        let after = channel.last_own().map_or(current.id, |own| own.max(current.id));
+        let work = match posting.reissue(&group.key.0, &group.payee, group.size(), after, now.ms) {
+            Ok(Some(work)) => work,
+            Ok(None) => return out.limited.push(Limited::Jobs),
             Err(error) => return tracing::error!(%error, "no job: no valid coinbase"),
         };
         match (channel.kind.extranonce(&[]), work.frames()) {
@@ -232,7 +234,7 @@ impl Session {
         self.names -= channel.names.len();
         std::iter::once(channel.worker).chain(names).for_each(|index| self.crew.leave(index, out));
         if let channel::Kind::Extended { prefix, .. } = channel.kind {
-            self.space.give_back(&prefix);
+            self.space.give_back(&prefix, channel.has_earned, now_ms);
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Channel {
     own: Vec<(u64, Arc<Work>)>,
     pub pace: Pace,
     pub acks: Acks,
+    /// It had a share credited.
+    pub has_earned: bool,
     /// Workers that were named beside shares, with their index in the crew. Mostly none.
     pub names: HashMap<Box<[u8]>, usize>,
 }
@@ -107,6 +109,7 @@ impl Channel {
             own: Vec::new(),
             pace: Pace::default(),
             acks: Acks::default(),
+            has_earned: false,
             names: HashMap::new(),
         }
     }
@@ -154,6 +157,11 @@ impl Channel {
     /// The job of its own with this id, and from when on it counts.
     pub fn job(&self, id: u32) -> Option<(u64, &Arc<Work>)> {
         self.own.iter().rev().find(|(_, work)| work.id == id).map(|(from, work)| (*from, work))
+    }
+
+    /// The id of the last job of its own.
+    pub fn last_own(&self) -> Option<u32> {
+        self.own.last().map(|(_, work)| work.id)
     }
 
     /// Notes that it alone is given `work`.

@@ -46,6 +46,8 @@ pub(super) struct Channels {
 struct StandardSpace {
     seat: [u8; EXTRANONCE1],
     next: u64,
+    /// Something was earned on one of them.
+    has_earned: bool,
 }
 
 impl Channels {
@@ -105,10 +107,10 @@ impl Channels {
     }
 
     /// An extranonce of its own for a standard channel. `None` when there are none left.
-    pub fn standard_prefix(&mut self, space: &Space) -> Option<[u8; EXTRANONCE]> {
+    pub fn standard_prefix(&mut self, space: &Space, now_ms: u64) -> Option<[u8; EXTRANONCE]> {
         let space = match &mut self.standard {
             Some(space) => space,
-            none => none.insert(StandardSpace { seat: space.seat()?, next: 0 }),
+            none => none.insert(StandardSpace { seat: space.seat(now_ms)?, next: 0, has_earned: false }),
         };
         let mut prefix = [0; EXTRANONCE];
         prefix[..EXTRANONCE1].copy_from_slice(&space.seat);
@@ -119,9 +121,9 @@ impl Channels {
     }
 
     /// Gives back what standard channels had.
-    pub fn give_back(&self, space: &Space) {
-        if let Some(standard) = &self.standard {
-            space.give_back(&standard.seat);
+    pub fn give_back(&self, space: &Space, now_ms: u64) {
+        if let Some(StandardSpace { seat, has_earned, .. }) = &self.standard {
+            space.give_back(seat, *has_earned, now_ms);
         }
     }
 
@@ -181,6 +183,9 @@ impl Channels {
     /// Takes the channel `id` away, and its group if it was the last.
     pub fn remove(&mut self, id: u32) -> Option<Box<Channel>> {
         let channel = self.channels.remove(&id)?;
+        if let Some(standard) = self.standard.as_mut().filter(|_| channel.kind.is_standard()) {
+            standard.has_earned |= channel.has_earned;
+        }
         if let Some(group) = self.groups.get_mut(&channel.group) {
             group.channels -= 1;
             if group.channels == 0 {

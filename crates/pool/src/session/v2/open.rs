@@ -109,13 +109,15 @@ impl Session {
             code::CHANNEL_CAPACITY_EXHAUSTED
         };
         let kind = match rolled {
-            None => self.channels.standard_prefix(&self.space).map(|prefix| Kind::Standard { prefix }),
-            Some(size) => self.space.seat().map(|prefix| Kind::Extended { prefix, size }),
+            None => {
+                self.channels.standard_prefix(&self.space, now.ms).map(|prefix| Kind::Standard { prefix })
+            }
+            Some(size) => self.space.seat(now.ms).map(|prefix| Kind::Extended { prefix, size }),
         };
         let kind = kind.ok_or_else(|| full(out))?;
         let give_back = |session: &Self| {
             if let Kind::Extended { prefix, .. } = kind {
-                session.space.give_back(&prefix);
+                session.space.give_back(&prefix, false, now.ms);
             }
         };
         let coinbase_bytes = match kind {

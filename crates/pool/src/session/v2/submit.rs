@@ -106,9 +106,10 @@ impl Session {
         let job = channel.job(share.job_id).or_else(|| group.job(share.job_id));
         let (from, work) = job.ok_or(refused(Reason::UnknownJob))?;
         let stale = work.tip != seen.tip();
-        // The targets of another tip are forgotten: nothing is earned there.
-        let terms = channel.terms_of(from).or(stale.then(|| (channel.target(), 0)));
-        let (target, worth) = terms.ok_or(refused(Reason::UnknownJob))?;
+        // The targets of another tip are forgotten, and those of jobs from before the channel: nothing is earned there.
+        // It may be a block all the same.
+        let terms = channel.terms_of(from);
+        let (target, worth) = terms.unwrap_or((channel.target(), 0));
         let extranonce = channel.kind.extranonce(share.rolled);
         let extranonce = extranonce.ok_or(refused(Reason::ExtranonceLength))?;
         let submission =
@@ -117,6 +118,9 @@ impl Session {
         let rules = Rules { target, version_mask: VERSION_MASK, now: now_seconds, stale };
         let verdict = share::check(&work.job, &submission, &rules);
         out.solved.extend(seen.solution(&verdict, work, &submission, Some(finder), now.ms));
+        if terms.is_none() && !stale {
+            return Err(refused(Reason::UnknownJob));
+        }
         verdict.share.map_err(refused)?;
 
         let is_current = target == channel.target();
@@ -130,6 +134,7 @@ impl Session {
         if !now.storing {
             return Err(refused(Reason::NotStored));
         }
+        channel.has_earned = true;
         out.credits.push(earned.credit(index, finder.id(), now.ms));
         Ok(worth)
     }

@@ -148,3 +148,23 @@ impl Desk {
         assert_eq!(said.len(), 1, "{said:?}");
     }
 }
+
+#[tokio::test]
+async fn channels_that_change_at_once_share_their_jobs() {
+    let mut desk = Desk::set_up(0).await;
+    let clients: Vec<Client> = (0..100).map(|_| desk.extended()).collect();
+    let mut ids = std::collections::HashSet::new();
+    for (round, client) in (1..=12u32).flat_map(|round| clients.iter().map(move |client| (round, client))) {
+        let maximum_target = difficulty(f64::from(round) * 1e-9).target().to_le_bytes();
+        let (channel_id, nominal_hash_rate) = (client.id, HashRate(0.0));
+        let said = desk.say(&UpdateChannel { channel_id, nominal_hash_rate, maximum_target });
+        assert_eq!(names(&said)[0], ("target", client.id));
+        for message in &said[1..] {
+            let Said::Mining(Mining::NewExtendedMiningJob(job)) = message else { panic!("{message:?}") };
+            assert_eq!(job.channel_id, client.id);
+            assert!(ids.insert((client.id, job.job_id)), "no channel has one twice");
+        }
+    }
+    let jobs: std::collections::HashSet<u32> = ids.iter().map(|(_, job)| *job).collect();
+    assert_eq!((jobs.len(), ids.len()), (8, 800), "a few for all of them");
+}

@@ -307,3 +307,39 @@ async fn difficulty_follows_speed_and_each_change_is_said_with_a_job() {
     assert!(client.target > difficulty(1.0).target());
     assert!(names(&lowered).iter().any(|(name, id)| (*name, *id) == ("target", client.id)));
 }
+
+#[tokio::test]
+async fn a_block_on_a_job_whose_target_is_forgotten_is_a_block() {
+    let mut desk = Desk::set_up(0).await;
+    let mut client = desk.extended();
+    let first = client.jobs[0].id;
+    // So many changes that what the first job was given at is forgotten.
+    for n in 0..40u32 {
+        desk.now_ms += 2_000;
+        let maximum_target = difficulty(f64::from(n + 1) * 1e-9).target().to_le_bytes();
+        let (channel_id, nominal_hash_rate) = (client.id, HashRate(0.0));
+        client.hear(&desk.say(&UpdateChannel { channel_id, nominal_hash_rate, maximum_target }));
+    }
+    let target = Target::from_compact(BLOCK_BITS).unwrap();
+    let block = loop {
+        let share = Share { job: first, ..client.share() };
+        if target.is_met_by(&client.hash(&share, 1, BLOCK_BITS)) {
+            break share;
+        }
+    };
+    assert_eq!(code(&block.submit(&mut desk)), "invalid-job-id", "nobody knows what it is worth");
+    assert_eq!((desk.credits().len(), desk.out.solved.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_was_credited_at_a_place_is_not_credited_to_who_has_it_next() {
+    let mut desk = Desk::set_up(0).await;
+    let mut client = desk.extended();
+    let (prefix, share) = (client.prefix.clone(), client.share());
+    assert_eq!(names(&share.submit(&mut desk)), [("success", client.id)]);
+    desk.say(&CloseChannel { channel_id: client.id, reason_code: text("") });
+    // All others have had their turn, and another connection is given the next.
+    let place = <[u8; 4]>::try_from(&prefix[..]).unwrap();
+    desk.space.turn_to(place);
+    assert_ne!(desk.space.seat(desk.now_ms), Some(place));
+}
