@@ -190,7 +190,7 @@ impl World {
             process.shard.rejects(worker, 1);
         }
         process.shard.commit();
-        process.hand.drain().await.unwrap();
+        while process.hand.drain().await.unwrap() > 0 {}
         for number in 1..=MINERS {
             let id =
                 world.rig.number(&format!("SELECT id FROM miner WHERE address = '{}'", miner(number))).await;
