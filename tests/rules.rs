@@ -98,17 +98,25 @@ fn each_rule_of_v2_has_its_row_and_each_test_of_a_row_exists() {
         |name: &str| rows.iter().flat_map(|row| &row.tests).any(|one| one.rsplit("::").next() == Some(name));
     let unnamed: Vec<&String> = modules["v2"].iter().filter(|name| !named(name)).collect();
     let others = [
-        // Of `stratum`, of difficulty and of the house: no rule of the specification.
+        // Of `stratum`, of clients, of difficulty and of the house: no rule of the specification for a server.
         "a_good_share_earns_the_work_of_its_target",
         "a_worker_goes_on_where_it_left",
         "channels_are_counted_and_all_are_given_back",
+        "channels_that_change_at_once_share_their_jobs",
+        "connects_again_and_tells_of_shares_that_do_not_count",
         "difficulty_follows_speed_and_each_change_is_said_with_a_job",
         "frames_are_taken_off_a_stream",
+        "jobs_wait_for_their_block_and_take_the_target_of_the_moment_they_begin",
         "lists_are_read_again_from_where_they_arrived",
         "long_frames_are_refused_by_their_header",
+        "mines_on_a_standard_channel",
+        "mines_on_an_extended_channel",
         "names_of_workers_that_are_refused",
         "protocols",
+        "shares_are_answered_many_at_once_or_one_by_one",
         "sizes_of_the_specification_s_tables",
+        "tells_plainly_what_is_wrong",
+        "what_ends_a_connection",
         "what_is_longer_than_a_frame_is_not_written",
         "what_stands_behind_a_message_is_handed_on",
         "who_is_paid_apart_is_a_group_apart",

@@ -287,22 +287,22 @@ fn an_audit_sees_what_is_wrong() {
         let count = text.matches("\n    \"").count();
         assert!(expected.iter().all(|fault| text.contains(fault)) && count == expected.len(), "{text}");
     };
-    run("INSERT INTO miner VALUES (1, 'someone');
-         INSERT INTO worker VALUES (1, zeroblob(16), 1, 'rig', 3, 0, '9', NULL);");
+    run("INSERT INTO miner (id, address) VALUES (1, 'someone');
+         INSERT INTO worker (id, key, miner_id, name, accepted_shares, rejected_shares, work, last_share_ms) VALUES (1, zeroblob(16), 1, 'rig', 3, 0, '9', NULL);");
     faults(&["not those of its slots: rig", "not the sum over the workers: 0 0"]);
-    run("INSERT INTO slot VALUES (1, 0, NULL, 3, '9'); INSERT INTO slot_work VALUES (1, 1, 3, '9');
+    run("INSERT INTO slot (id, opened_ms, closed_ms, shares, work) VALUES (1, 0, NULL, 3, '9'); INSERT INTO slot_work (slot_id, worker_id, shares, work) VALUES (1, 1, 3, '9');
          UPDATE tally SET accepted_shares = 3;
-         INSERT INTO block VALUES (1, zeroblob(32), zeroblob(32), 7, 1, zeroblob(32), 50, 0, 1, 1, 'pplns', 2, '10',
+         INSERT INTO block (id, hash, prev_hash, height, bits, coinbase_txid, value_sats, found_ms, finder_id, slot_id, scheme, factor, window_work, reward_msat, fee_msat, state, credits, matured, confirmations, watched) VALUES (1, zeroblob(32), zeroblob(32), 7, 1, zeroblob(32), 50, 0, 1, 1, 'pplns', 2, '10',
             50000, 500, 'immature', 1, 0, 1, 1);
-         INSERT INTO block_weight VALUES (1, 1, '9');");
+         INSERT INTO block_weight (block_id, miner_id, work) VALUES (1, 1, '9');");
     let (unpaid, given) =
         ("outputs do not pay its value: 7", "at height 7 0 of 49500 was given, for 9 of 10");
     faults(&["0 instead of 50000", unpaid, "a miner with 9 of 10 got 0 of 49500", given]);
-    run("INSERT INTO block_output VALUES (1, 0, zeroblob(1), 50); UPDATE block_weight SET work = '10';
-         INSERT INTO account VALUES (8, 'miner:1:immature', 1, 49500);
+    run("INSERT INTO block_output (block_id, position, script, sats) VALUES (1, 0, zeroblob(1), 50); UPDATE block_weight SET work = '10';
+         INSERT INTO account (id, name, miner_id, balance_msat) VALUES (8, 'miner:1:immature', 1, 49500);
          UPDATE account SET balance_msat = 500 WHERE id = 3; UPDATE account SET balance_msat = -50000 WHERE id = 1;
-         INSERT INTO entry VALUES (1, 1, -50000), (1, 3, 500), (1, 8, 49500);
-         INSERT INTO txn VALUES (1, 'reward', 'reward:1', 1, 0);");
+         INSERT INTO entry (txn_id, account_id, amount_msat) VALUES (1, 1, -50000), (1, 3, 500), (1, 8, 49500);
+         INSERT INTO txn (id, kind, idem_key, block_id, created_ms) VALUES (1, 'reward', 'reward:1', 1, 0);");
     books.audit();
     assert_eq!(books.balance("someone"), Balance { immature: 49_500, available: 0, paid: 0 });
     assert_eq!((books.rewards(), books.accepted_shares()), (50_000, BTreeMap::from([("rig".to_owned(), 3)])));

@@ -71,8 +71,10 @@ fn each_worker_behind_a_channel_is_credited_in_the_ledger() {
         let counted = Books::open(&house.pool.setup.ledger_url).accepted_shares();
         expect.iter().all(|(name, shares)| counted.get(name) == Some(shares)).then_some(())
     });
-    let workers =
-        house.pool.api(&format!("/api/v1/miners/{}", address(Chain::Regtest, 6)))["workers"].clone();
-    let of_v2 = workers.as_array().unwrap().iter().filter(|worker| worker["protocol"] == "V2").count();
-    assert_eq!(of_v2, 4, "the three, and whose channel it is: {workers}");
+    // The list of who is connected is made anew now and then.
+    wait_for("the three, and whose channel it is, to be shown", std::time::Duration::from_secs(30), || {
+        let miner = house.pool.api(&format!("/api/v1/miners/{}", address(Chain::Regtest, 6)));
+        let is_of_v2 = |worker: &&serde_json::Value| worker["protocol"] == "V2";
+        (miner["workers"].as_array()?.iter().filter(is_of_v2).count() == 4).then_some(())
+    });
 }

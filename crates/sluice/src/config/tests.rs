@@ -46,8 +46,9 @@ fn what_is_wrong_is_said_with_its_place() {
     check("payout = \"balance\"", "payout = \"cash\"", "choose balance or coinbase");
     check("output_min_sats = 10000", "output_min_sats = 545", "dust; give at least that");
     check("coinbase_outputs = 400", "coinbase_outputs = 0", "give 1 to 4000");
-    let bought = "scheme = \"fpps\"\npayout = \"coinbase\"\n# ";
-    check("scheme = \"pplns\"", bought, "the pool buys work and keeps blocks");
+    let bought = SAMPLE.replacen("scheme = \"pplns\"", "scheme = \"fpps\"", 1);
+    let error = load(&bought.replacen("payout = \"balance\"", "payout = \"coinbase\"", 1), &[]).unwrap_err();
+    assert!(error.contains("the pool buys work and keeps blocks"), "{error}");
     check("min = 0.001", "min = 1e13", "vardiff.min");
     check("min = 0.001", "min = -1.0", "vardiff.min");
     check("min = 0.001", "min = 2000.0", "vardiff.start = 1024");
