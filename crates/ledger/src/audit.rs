@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use share::{Hash, Work};
+use share::{Hash, Work, hash::shown};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
     Ledger, LedgerError, WorkerId,
-    found::shown,
     proof::{self, MinerWeight, Name, Seal, ShareProof, Weights},
     record::Entry,
     split::apportion,

@@ -151,7 +151,7 @@ async fn fee_rate(connection: &mut AnyConnection, slot: i64) -> Result<(Option<i
     let Some(row) = sqlx::query(sql).fetch_optional(connection).await.map_err(&failed)? else {
         tracing::error!(
             slot,
-            "no node has told the fees of the latest blocks: this slot is paid without fees, until `correct` makes it good"
+            "no node has told the fees of the latest blocks: this slot is paid without fees; see that a node answers getblockstats"
         );
         return Ok((None, 0));
     };

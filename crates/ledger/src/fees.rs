@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use share::Hash;
+use share::{Hash, hash::shown};
 use sqlx::{AnyConnection, Row};
 use tokio::sync::watch;
 
-use crate::{BlockFees, Chain, Ledger, LedgerError, clock, found::shown, store::Store};
+use crate::{BlockFees, Chain, Ledger, LedgerError, clock, store::Store};
 
 /// How many blocks the mean is of: a day of them.
 const SPAN: usize = 144;

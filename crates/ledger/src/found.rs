@@ -1,6 +1,7 @@
 //! A found block as the drain meets it: the open slot is closed, the split is fixed, the block stands as candidate.
 
 use bitcoin::{Address, Script};
+use share::hash::shown;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::{
@@ -213,13 +214,6 @@ async fn finder_script(
     let finder = Worker::parse(&address, network)
         .map_err(|error| LedgerError::Unsound(format!("miner {miner} cannot be paid: {error}")))?;
     Ok(finder.script().to_vec())
-}
-
-/// A hash as people read it.
-pub(crate) fn shown(hash: &share::Hash) -> String {
-    let mut reversed = *hash;
-    reversed.reverse();
-    hex::encode(reversed)
 }
 
 #[cfg(test)]

@@ -56,12 +56,12 @@ pub use fees::{FeeBlock, MeanFees};
 pub use ledger::{BlockFees, Chain, Halt, Hand, Ledger, Point, Settings, Standing};
 pub use payout::{
     Desk, FeeFrom, MinerPayout, OrderKind, PayError, PayHalt, PayPoint, Payer, Payout, PayoutFigures,
-    PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings, Solvency,
+    PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings,
 };
 pub use record::{Found, Origin, RejectRecord, ShareRecord, SplitId};
 pub use reserve::Reserve;
 pub use scheme::{Class, Scheme, Terms};
-pub use share::{Work, job::Hash};
+pub use share::{Work, hash, job::Hash};
 pub use spool::{Ack, Spool, SpoolConfig, SpoolError, SpoolWriter};
 pub use verify::{Audit, Report};
 pub use wallet::{Descriptors, WalletError};

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use share::hash::shown;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     BlockStatus as State, Chain, LedgerError, Standing, clock,
     coinbases::Shown,
-    found::shown,
     journal::{self, Kind, Post},
     ledger::{Point, Settings},
     store::{Column, Store, json, slow, write},

@@ -29,7 +29,9 @@ pub(crate) mod signer;
 
 pub use amounts::FeeFrom;
 pub(crate) use amounts::outputs;
-pub use answers::{MinerPayout, Payout, PayoutFigures, PayoutState, PayoutVersion, Solvency};
+pub use answers::{MinerPayout, Payout, PayoutFigures, PayoutState, PayoutVersion};
+pub(crate) use answers::{coins, liabilities};
+pub(crate) use audit::payments;
 pub use desk::{Desk, OrderKind};
 pub use signer::{Signer, SignerSettings};
 

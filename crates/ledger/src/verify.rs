@@ -9,8 +9,9 @@ use share::Work;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
-    Hash, Ledger, LedgerError, audit,
+    Hash, Ledger, LedgerError, PayError, audit,
     journal::Account,
+    payout,
     proof::{Seal, check_chain},
     store::{Store, work},
 };
@@ -28,7 +29,8 @@ const MOST: usize = 20;
 impl Ledger {
     /// Compares, in one snapshot: each transaction's entries with zero, balances with entries, all balances with the
     /// rewards, credits of blocks with their state and with the split done anew, the split of the newest blocks with their
-    /// slots, credits of slots with what their work is worth, and the totals of slots, workers and pool with each other. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
+    /// slots, credits of slots with what their work is worth, the totals of slots, workers and pool with each other, and
+    /// payments with the journal. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
     pub async fn verify(&self) -> Result<(), LedgerError> {
         let mut snapshot = self.store().snapshot().await?;
         let mut findings = tables(&mut snapshot).await?;
@@ -55,14 +57,14 @@ pub struct Report {
     pub block: Option<Hash>,
     /// Shares that were read again from the segments.
     pub shares: u64,
-    /// What is owed and can be asked for: available balances, payments under way, the pool's fee. Millisatoshi.
-    pub liabilities_msat: i64,
+    /// What miners can ask for and has not left the wallet yet: available balances, payments under way. Millisatoshi.
+    pub liabilities_msat: u64,
 }
 
 impl Report {
     /// Compares what is owed with what a wallet has, satoshi.
     pub fn compare_coins(&mut self, sats: u64) {
-        if i128::from(sats) * 1_000 < i128::from(self.liabilities_msat) {
+        if u128::from(sats) * 1_000 < u128::from(self.liabilities_msat) {
             self.findings.push(format!(
                 "the wallet has {sats} satoshi, but {} millisatoshi are owed",
                 self.liabilities_msat
@@ -93,13 +95,27 @@ impl Audit {
     pub async fn verify(&self, block: Option<Hash>) -> Result<Report, LedgerError> {
         let mut snapshot = self.store.snapshot().await?;
         let mut report = Report { findings: tables(&mut snapshot).await?, ..Report::default() };
-        let owed = "SELECT CAST(COALESCE(SUM(balance_msat), 0) AS BIGINT) AS owed FROM account \
-                    WHERE (id >= 8 AND id % 8 IN (1, 3)) OR id = 4";
-        for row in rows(&mut snapshot, owed).await? {
-            report.liabilities_msat = integer(&row, "owed")?;
-        }
+        report.liabilities_msat = payout::liabilities(&mut snapshot).await?;
         raw::check(&mut snapshot, &self.spool, block, &mut report).await?;
         Ok(report)
+    }
+
+    /// Adds to `report` whether the wallet with the name `name` ([`crate::Descriptors::name`]) has what is owed, by its own
+    /// record of the chain.
+    ///
+    /// # Errors
+    /// If the database cannot be asked. That the wallet's record cannot be read is a finding.
+    pub async fn compare_wallet(&self, name: &str, report: &mut Report) -> Result<(), LedgerError> {
+        let mut snapshot = self.store.snapshot().await?;
+        match payout::coins(&mut snapshot, name).await {
+            Ok(Some(sats)) => report.compare_coins(sats),
+            Ok(None) => {
+                report.notes.push("the wallet has not been opened yet: nothing to compare with".into())
+            }
+            Err(PayError::Ledger(error)) => return Err(error),
+            Err(error) => report.findings.push(error.to_string()),
+        }
+        Ok(())
     }
 }
 
@@ -109,6 +125,7 @@ async fn tables(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
     findings.extend(credits::blocks(snapshot).await?);
     findings.extend(credits::slots(snapshot).await?);
     findings.extend(shares(snapshot).await?);
+    findings.extend(payout::payments(snapshot).await?);
     if let Err(error) = check_chain(&seals(snapshot).await?) {
         findings.push(error.to_string());
     }

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use bitcoin::Transaction;
-use share::{Extranonce, Hash, Job, Submission};
+use share::{Extranonce, Hash, Job, Submission, hash::shown};
 use template::{Depth, Node, NodeError, Output, Submitted, Template, Tip};
 use tokio::{sync::watch, time::Instant};
 
@@ -201,12 +201,6 @@ fn stopped(error: tokio::task::JoinError) -> NodeError {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A hash as people read it.
-fn shown(hash: &Hash) -> String {
-    let reversed: Hash = std::array::from_fn(|i| hash[31 - i]);
-    hex::encode(reversed)
 }
 
 #[cfg(test)]

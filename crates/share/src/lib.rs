@@ -16,6 +16,7 @@
 //! - A hash that meets the network target is reported as a block whatever else is wrong with the submission.
 
 pub mod check;
+pub mod hash;
 pub mod job;
 pub mod reason;
 pub mod sha256;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ledger::{
-    Audit, Hash, Wanted,
+    Audit, Wanted,
     proof::{Seal, ShareProof, Weights, check_chain, is_of},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -70,16 +70,19 @@ struct Page {
 /// `sluice ledger verify`.
 pub async fn verify(config: Config, block: Option<String>) -> Result<(), Failure> {
     let block = block.map(|text| {
-        parse(&text)
+        share::hash::read(&text)
             .ok_or_else(|| Failure::usage(format!("--block {text}: a block's hash has 64 hex digits")))
     });
     let audit = Audit::open(&config.ledger_url, &config.spool).map_err(Failure::unavailable)?;
-    let report = audit.verify(block.transpose()?).await.map_err(Failure::unavailable)?;
+    let mut report = audit.verify(block.transpose()?).await.map_err(Failure::unavailable)?;
+    if let Some(payout) = &config.payout {
+        audit.compare_wallet(payout.wallet.name(), &mut report).await.map_err(Failure::unavailable)?;
+    }
     for note in &report.notes {
         println!("note: {note}");
     }
     if let Some(hash) = report.block {
-        println!("recomputed block {} from its records", shown(&hash));
+        println!("recomputed block {} from its records", share::hash::shown(&hash));
     }
     println!("{} shares read again; {} msat are owed", report.shares, report.liabilities_msat);
     for finding in &report.findings {
@@ -191,19 +194,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     serde_json::from_str(&text).map_err(|error| {
         Failure::finding(format!("{} is not what the API gives out: {error}", path.display()))
     })
-}
-
-fn parse(text: &str) -> Option<Hash> {
-    let digits = Some(text).filter(|text| text.len() == 64 && text.is_ascii())?;
-    let mut hash = [0; 32];
-    for (at, byte) in hash.iter_mut().rev().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(hash)
-}
-
-fn shown(hash: &Hash) -> String {
-    hash.iter().rev().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use share::Hash;
+use share::{Hash, hash::shown};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, broadcast, watch},
@@ -322,13 +322,6 @@ async fn on_disk(hash: &str, what: &str, work: impl FnOnce() -> io::Result<()> +
     if let Err(error) = done {
         tracing::error!(hash, %error, what, "the file of a found block: is the disk full?");
     }
-}
-
-/// A hash as people write it.
-fn shown(hash: &Hash) -> String {
-    let mut reversed = *hash;
-    reversed.reverse();
-    hex::encode(reversed)
 }
 
 impl fmt::Debug for Solved {

@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::stream;
 use ledger::{
-    Hash, Wanted,
+    Wanted, hash,
     proof::{Seal, ShareProof, Weights},
 };
 use serde::{Deserialize, Serialize};
@@ -92,38 +92,9 @@ pub(crate) async fn proof(
 /// What a block was divided by.
 pub(crate) async fn weights(
     State(shown): State<Arc<Shown>>,
-    Place(hash): Place<String>,
+    Place(place): Place<String>,
 ) -> Result<Json<Weights>, Fault> {
-    let hash = parse(&hash)
+    let hash = hash::read(&place)
         .ok_or_else(|| Fault::BadRequest("a block's hash has 64 hex digits, as people read it".into()))?;
     answer(shown.ledger.block_weights(&hash)).await?.map(Json).ok_or(Fault::UnknownBlock)
-}
-
-/// A hash as people read it, in the order of its bytes.
-fn parse(text: &str) -> Option<Hash> {
-    let mut hash = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in hash.iter_mut().rev().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(hash)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes() {
-        let check =
-            |text: &str, expect: Option<u8>| assert_eq!(parse(text).map(|hash| hash[0]), expect, "{text:?}");
-        check(&format!("{}2a", "00".repeat(31)), Some(0x2a));
-        check(&"FF".repeat(32), Some(0xff));
-        check(&"zz".repeat(32), None);
-        check(&"00".repeat(31), None);
-        check(&"é".repeat(32), None);
-        check("", None);
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use ledger::{Block, Hash};
+use ledger::{Block, hash};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,7 +58,7 @@ impl From<&Block> for BlockView {
     fn from(block: &Block) -> Self {
         Self {
             height: block.height,
-            hash: hex(&block.hash),
+            hash: hash::shown(&block.hash),
             status: block.status.as_str(),
             reward_msat: block.reward_msat,
             fee_msat: block.fee_msat,
@@ -67,11 +67,6 @@ impl From<&Block> for BlockView {
             confirmations: block.confirmations,
         }
     }
-}
-
-/// A hash in the order that people read: the reverse of how it is hashed.
-pub(crate) fn hex(hash: &Hash) -> String {
-    hash.iter().rev().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Newest first.

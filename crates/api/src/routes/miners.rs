@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use ledger::{Credit, MinerAccount, WorkerAccount};
+use ledger::{Credit, MinerAccount, WorkerAccount, hash};
 use pool::{Snapshot, WorkerState};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::{
     fault::{Fault, Params, Place},
     figures::{Shown, answer},
     routes::{
-        blocks::{Part, hex},
+        blocks::Part,
         pool::{Back, Samples},
     },
 };
@@ -142,7 +142,7 @@ impl WorkerView {
 impl From<Credit> for CreditView {
     fn from(credit: Credit) -> Self {
         Self {
-            block_hash: hex(&credit.block_hash),
+            block_hash: hash::shown(&credit.block_hash),
             height: credit.height,
             status: credit.status.as_str(),
             amount_msat: credit.amount_msat,

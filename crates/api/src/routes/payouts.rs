@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use ledger::{MinerPayout, Payout};
+use ledger::{MinerPayout, Payout, hash};
 use serde::Serialize;
 
 use crate::{
     fault::{Fault, Params, Place},
     figures::{Shown, answer},
-    routes::{
-        blocks::{Part, hex},
-        miners::Miner,
-    },
+    routes::{blocks::Part, miners::Miner},
 };
 
 /// Millisatoshi in a satoshi: amounts of a batch are whole ones.
@@ -64,7 +61,7 @@ impl From<Payout> for PayoutView {
     /// What is wrong with a batch is the operator's business.
     fn from(payout: Payout) -> Self {
         let transactions = payout.versions.iter().map(|version| TransactionView {
-            txid: hex(&version.txid),
+            txid: hash::shown(&version.txid),
             fee_sats: version.fee_sats,
             signed: version.is_signed,
         });
@@ -75,7 +72,7 @@ impl From<Payout> for PayoutView {
             amount_msat: payout.sats.saturating_mul(MSAT),
             fee_from: payout.fee_from.as_str(),
             transactions: transactions.collect(),
-            txid: payout.txid.as_ref().map(hex),
+            txid: payout.txid.as_ref().map(hash::shown),
             confirmations: payout.confirmations,
             time_ms: payout.time_ms,
         }
@@ -88,7 +85,7 @@ impl From<MinerPayout> for MinerPayoutView {
             payout: payout.payout,
             status: payout.state.as_str(),
             amount_msat: payout.sats.saturating_mul(MSAT),
-            txid: hex(&payout.txid),
+            txid: hash::shown(&payout.txid),
             confirmations: payout.confirmations,
             time_ms: payout.time_ms,
         }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{Json, extract::State};
+use ledger::hash;
 use pool::Snapshot;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,6 @@ use crate::{
     fault::{Fault, Params, within},
     figures::{Books, Figures, Shown, answer, now_ms},
     history::{SPAN_MS, Sample},
-    routes::blocks::hex,
 };
 
 /// Hashes that a share of difficulty 1 takes on average: 2^256 / (0xffff * 2^208 + 1), to all digits of a float.
@@ -129,7 +129,7 @@ pub(crate) async fn fees(State(shown): State<Arc<Shown>>) -> Result<Json<FeesVie
     let mean = answer(shown.ledger.mean_fees()).await?;
     let blocks = mean.iter().flat_map(|mean| &mean.blocks).map(|block| FeeBlockView {
         height: block.height,
-        hash: hex(&block.hash),
+        hash: hash::shown(&block.hash),
         fees_sats: block.fees_sats,
     });
     Ok(Json(FeesView {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use share::hash::shown;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::step::Block;
 use crate::{
     LedgerError,
     division::{Division, Reward},
-    found::shown,
     journal::{self, Account, Purse},
     store::{Column, Dialect, json, work},
     window::{Weight, Weights},

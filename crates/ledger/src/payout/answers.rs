@@ -7,10 +7,7 @@ use super::{
     FeeFrom, amounts, now_ms,
     rows::{failed, sats, to_txid},
 };
-use crate::{
-    Ledger, LedgerError, PayError,
-    wallet::{Held, kept},
-};
+use crate::{Ledger, LedgerError, PayError, wallet::kept};
 use bdk_wallet::{Wallet, bitcoin::hashes::Hash as _};
 
 /// How far a batch is.
@@ -118,24 +115,6 @@ pub struct PayoutFigures {
     pub trouble: Option<String>,
 }
 
-/// What the wallet has, against what it owes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Solvency {
-    /// What the wallet can spend, satoshi.
-    pub coins_sats: u64,
-    /// Its coins of blocks that are not 100 deep.
-    pub immature_sats: u64,
-    /// What miners can ask for and has not left the wallet yet, millisatoshi.
-    pub liabilities_msat: u64,
-}
-
-impl Solvency {
-    /// Whether what is owed is there.
-    pub fn is_covered(&self) -> bool {
-        u128::from(self.coins_sats) * 1000 >= u128::from(self.liabilities_msat)
-    }
-}
-
 impl Ledger {
     /// The batches, newest first; at most `limit`, leaving out the first `offset`.
     pub async fn payouts(&self, limit: u32, offset: u64) -> Result<Vec<Payout>, LedgerError> {
@@ -194,27 +173,22 @@ impl Ledger {
         }
         done.map(|()| true)
     }
+}
 
-    /// What the wallet with this name ([`crate::Descriptors::name`]) has, by its own record of the chain, against what
-    /// the journal says that it owes. Nothing if the ledger has no such wallet.
-    pub async fn solvency(&self, wallet: &str) -> Result<Option<Solvency>, PayError> {
-        let mut snapshot = self.store().snapshot().await?;
-        let Some(changes) = kept(&mut snapshot, wallet).await? else { return Ok(None) };
-        let unreadable = |error: &dyn std::fmt::Display| crate::WalletError::Kept(error.to_string());
-        let loaded = Wallet::load().load_wallet_no_persist(changes).map_err(|error| unreadable(&error))?;
-        let Some(wallet) = loaded else { return Ok(None) };
+/// What the wallet with this name ([`crate::Descriptors::name`]) has by its own record of the chain, satoshi, coins of blocks
+/// that are not 100 deep among it. Nothing if the ledger has no such wallet.
+pub(crate) async fn coins(connection: &mut AnyConnection, wallet: &str) -> Result<Option<u64>, PayError> {
+    let Some(changes) = kept(connection, wallet).await? else { return Ok(None) };
+    let loaded = Wallet::load().load_wallet_no_persist(changes);
+    let wallet = loaded.map_err(|error| crate::WalletError::Kept(error.to_string()))?;
+    Ok(wallet.map(|wallet| {
         let balance = wallet.balance();
-        let held = Held { spendable: balance.confirmed.to_sat(), immature: balance.immature.to_sat() };
-        Ok(Some(Solvency {
-            coins_sats: held.spendable,
-            immature_sats: held.immature,
-            liabilities_msat: liabilities(&mut snapshot).await?,
-        }))
-    }
+        balance.confirmed.to_sat().saturating_add(balance.immature.to_sat())
+    }))
 }
 
 /// Available and in flight, but for what is on the chain: the wallet does not have that any more.
-async fn liabilities(connection: &mut AnyConnection) -> Result<u64, LedgerError> {
+pub(crate) async fn liabilities(connection: &mut AnyConnection) -> Result<u64, LedgerError> {
     let sql = "SELECT CAST(COALESCE(SUM(CASE WHEN id % 8 IN (1, 3) THEN balance_msat ELSE 0 END), 0) AS BIGINT) AS owed, \
                (SELECT CAST(COALESCE(SUM(sats), 0) AS BIGINT) FROM payout \
                 WHERE txid IS NOT NULL AND state NOT IN ('paid', 'returned')) AS gone FROM account WHERE miner_id IS NOT NULL";

@@ -45,19 +45,23 @@ const FAULTS: [(&str, &str); 5] = [
 ];
 
 impl Ledger {
-    /// What is wrong with the payments, in words; empty if nothing is.
+    /// What is wrong with the payments, in words; empty if nothing is. [`Ledger::verify`] looks at this too.
     pub async fn verify_payouts(&self) -> Result<Vec<String>, LedgerError> {
-        let mut snapshot = self.store().snapshot().await?;
-        let mut findings = Vec::new();
-        for (fault, sql) in FAULTS {
-            for row in sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(failed)? {
-                let what: String = row.try_get("what").map_err(failed)?;
-                findings.push(fault.replace("{}", &what));
-            }
-        }
-        findings.extend(bytes(&mut snapshot).await?);
-        Ok(findings)
+        payments(&mut *self.store().snapshot().await?).await
     }
+}
+
+/// See [`Ledger::verify_payouts`].
+pub(crate) async fn payments(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError> {
+    let mut findings = Vec::new();
+    for (fault, sql) in FAULTS {
+        for row in sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(failed)? {
+            let what: String = row.try_get("what").map_err(failed)?;
+            findings.push(fault.replace("{}", &what));
+        }
+    }
+    findings.extend(bytes(snapshot).await?);
+    Ok(findings)
 }
 
 /// The stored bytes must be the transaction that they are said to be.

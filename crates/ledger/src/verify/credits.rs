@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use share::Work;
+use share::{Work, hash::shown};
 use sqlx::{AnyConnection, Row};
 
 use super::{Findings, failed, integer, rows, text};
@@ -10,7 +10,6 @@ use crate::{
     LedgerError, Scheme,
     bought::{self, Paid},
     division::Reward,
-    found::shown,
     journal::{self, Account, Purse},
     maturity::{outputs, stored},
     store::work,

@@ -6,13 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use share::Work;
+use share::{Work, hash::shown};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{Report, failed, integer, rows, seals, text};
 use crate::{
     Hash, LedgerError, WorkerId,
-    found::shown,
     maturity::stored,
     proof::{Digested, Name, entries_of},
     record::Entry,

@@ -190,7 +190,7 @@ impl Rpc {
     }
 
     async fn header(&self, hash: &Hash) -> Result<Header, NodeError> {
-        let Object(header) = self.ask("getblockheader", json!([reply::people_hex(hash)])).await?;
+        let Object(header) = self.ask("getblockheader", json!([share::hash::shown(hash)])).await?;
         Ok(header)
     }
 }
@@ -242,7 +242,7 @@ impl Node for Rpc {
             method: METHOD,
             why: format!("{:?} is not a number of 32 bytes", reply::beginning(text.as_bytes())),
         };
-        let hash = |text: &str| reply::hash(text).ok_or_else(|| no_hash(text));
+        let hash = |text: &str| share::hash::read(text).ok_or_else(|| no_hash(text));
         let work = hash(&standing.chainwork)?;
         let (low, high) = work.split_at(16);
         let work = match high.iter().all(|&byte| byte == 0) {
@@ -299,7 +299,7 @@ impl Node for Rpc {
 
     async fn tip(&self) -> Result<Tip, NodeError> {
         let text: String = self.ask("getbestblockhash", json!([])).await?;
-        let hash = reply::hash(&text).ok_or_else(|| NodeError::Reply {
+        let hash = share::hash::read(&text).ok_or_else(|| NodeError::Reply {
             method: "getbestblockhash",
             why: format!("{:?} is not a hash", reply::beginning(text.as_bytes())),
         })?;
@@ -329,14 +329,14 @@ impl Node for Rpc {
             Some(hash) => *hash,
             None => self.tip().await?.hash,
         };
-        let params = json!([reply::people_hex(&hash), ["totalfee"]]);
+        let params = json!([share::hash::shown(&hash), ["totalfee"]]);
         let stats: BlockStats = match self.ask("getblockstats", params).await {
             Ok(Object(stats)) => stats,
             Err(NodeError::Rpc { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
         let header = self.header(&hash).await?;
-        let prev_hash = header.previousblockhash.as_deref().and_then(reply::hash).unwrap_or_default();
+        let prev_hash = header.previousblockhash.as_deref().and_then(share::hash::read).unwrap_or_default();
         Ok(Some(Fees { hash, prev_hash, height: header.height, sats: stats.totalfee }))
     }
 }

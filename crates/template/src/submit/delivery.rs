@@ -8,8 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::shown;
 use crate::{Depth, Node, Submitted};
+use share::hash::shown;
 
 /// How a node ended up with a block.
 #[derive(Debug, PartialEq, Eq)]

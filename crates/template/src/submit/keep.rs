@@ -10,7 +10,9 @@ use std::{
 use bitcoin::{Block, consensus, hashes::Hash as _};
 use share::Hash;
 
-use super::{Solved, shown};
+use share::hash::shown;
+
+use super::Solved;
 
 /// Ending of a block that the chain has settled. Kept for a while, should the node lose it.
 pub(super) const DONE: &str = "done";

@@ -54,7 +54,7 @@ impl Rpc {
             Err(NodeError::Rpc { code: NO_SUCH_HEIGHT, .. }) => return Ok(None),
             answer => answer?,
         };
-        match reply::hash(&text) {
+        match share::hash::read(&text) {
             Some(hash) => Ok(Some(hash)),
             None => {
                 let why = format!("{:?} is not a hash", reply::beginning(text.as_bytes()));
@@ -66,7 +66,7 @@ impl Rpc {
     /// A block, serialised with witness.
     pub async fn block(&self, hash: &Hash) -> Result<Vec<u8>, NodeError> {
         const METHOD: &str = "getblock";
-        let params = json!([reply::people_hex(hash), 0]);
+        let params = json!([share::hash::shown(hash), 0]);
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": METHOD, "params": params }).to_string();
         let response = self.send(body.into(), (self.budgets.block.0, BLOCK_LIMIT)).await?;
         let text: &str = reply::parse(METHOD, &response)?.value(METHOD)?;

@@ -6,7 +6,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use share::Hash;
 
 use super::http::Response;
 use crate::NodeError;
@@ -107,19 +106,4 @@ pub(in crate::node) fn beginning(bytes: &[u8]) -> String {
     const SHOWN: usize = 200;
     let text = String::from_utf8_lossy(bytes.get(..4 * SHOWN).unwrap_or(bytes));
     text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A hash as people and RPC write it, reversed.
-pub(super) fn people_hex(hash: &Hash) -> String {
-    let mut reversed = *hash;
-    reversed.reverse();
-    hex::encode(reversed)
-}
-
-/// The hash that `text` writes, in internal order.
-pub(super) fn hash(text: &str) -> Option<Hash> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(text, &mut hash).ok()?;
-    hash.reverse();
-    Some(hash)
 }

@@ -81,7 +81,7 @@ fn template(wire: Wire<'_>) -> Result<Template, NodeError> {
         .map(i32::cast_unsigned)
         .or_else(|_| u32::try_from(wire.version))
         .map_err(|_| unusable(format!("version {} is not 32 bits", wire.version)))?;
-    let prev_hash = reply::hash(&wire.previousblockhash).ok_or_else(|| {
+    let prev_hash = share::hash::read(&wire.previousblockhash).ok_or_else(|| {
         unusable(format!("previousblockhash {:?} is not a hash", shown(&wire.previousblockhash)))
     })?;
     let mut bits = [0; 4];
@@ -90,7 +90,7 @@ fn template(wire: Wire<'_>) -> Result<Template, NodeError> {
     let bits = u32::from_be_bytes(bits);
     let network_target =
         Target::from_compact(bits).ok_or_else(|| unusable(format!("bits {bits:08x} have no target")))?;
-    if reply::hash(&wire.target).map(Target::from_le_bytes) != Some(network_target) {
+    if share::hash::read(&wire.target).map(Target::from_le_bytes) != Some(network_target) {
         return Err(unusable(format!("target {:?} is not what bits {bits:08x} say", shown(&wire.target))));
     }
     if wire.height == 0 || i32::try_from(wire.height).is_err() {
@@ -162,7 +162,7 @@ impl<'de> Visitor<'de> for Reading {
             if room.is_empty() || faster_hex::hex_decode(data.as_bytes(), room).is_err() {
                 return Err(A::Error::custom(format_args!("data of transaction {at} is not hex")));
             }
-            let txid = reply::hash(&txid)
+            let txid = share::hash::read(&txid)
                 .ok_or_else(|| A::Error::custom(format_args!("txid of transaction {at} is not a hash")))?;
             txids.push(txid);
         }
