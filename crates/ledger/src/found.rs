@@ -28,7 +28,8 @@ struct Plan {
 
 /// What a coinbase pays whom comes before what terms say: what it has paid must not be owed as well. A record of a
 /// version that did not keep the terms may be met under other ones than it was mined under, so there the outputs say
-/// whether it was solo.
+/// whether it was solo. Under solo terms what the coinbase pays to somebody who is neither finder nor pool is nobody's to
+/// give any more: no more is owed than came to the pool.
 fn plan(terms: Known, pool_script: &[u8], finder_script: &[u8], found: &Found) -> Plan {
     let solo = terms.scheme == Scheme::Solo;
     let paid: u64 = found.outputs.iter().map(|(_, sats)| sats).sum();
@@ -39,10 +40,12 @@ fn plan(terms: Known, pool_script: &[u8], finder_script: &[u8], found: &Found) -
         Some(_) => solo && (direct > 0 || terms.fee_ppm >= 1_000_000),
         None => direct > 0 || (solo && terms.fee_ppm >= 1_000_000),
     };
+    let to_others = |(script, _): &&(Vec<u8>, u64)| script != finder_script && script != pool_script;
+    let others: u64 = found.outputs.iter().filter(to_others).map(|(_, sats)| sats).sum();
     // `record` bounds these well below the 63 bits of millisatoshi.
     let msat = |sats: u64| sats.saturating_mul(1_000);
     if is_solo {
-        let (reward_msat, fee_msat) = (msat(paid), Some(msat(paid - direct)));
+        let (reward_msat, fee_msat) = (msat(paid - others), Some(msat(paid - others - direct)));
         return Plan { scheme: "solo", factor: 0, reward_msat, fee_msat, by_window: false };
     }
     // Solo terms, but the coinbase pays the pool: it owes the finder.
@@ -50,7 +53,7 @@ fn plan(terms: Known, pool_script: &[u8], finder_script: &[u8], found: &Found) -
     Plan {
         scheme: scheme.name(),
         factor: scheme.factor(),
-        reward_msat: msat(found.value_sats),
+        reward_msat: msat(found.value_sats - if solo { others.min(found.value_sats) } else { 0 }),
         fee_msat: None,
         by_window: !solo,
     }
@@ -273,6 +276,14 @@ mod tests {
         check((Scheme::Solo, 1_000_000), 5_000, &[(POOL, 5_000)], ("solo", 0, 5_000_000, Some(5_000_000)));
         // The coinbase pays less than it might: what is not there is not owed.
         check(solo, 5_000, &[(FINDER, 4_000)], ("solo", 0, 4_000_000, Some(0)));
+        // Somebody else is paid by it: only what came to the pool can be owed.
+        check(solo, 5_000, &[(&[0xcc], 4_950), (POOL, 50)], ("pplns", 0, 50_000, None));
+        check(
+            solo,
+            5_000,
+            &[(FINDER, 3_000), (&[0xcc], 1_950), (POOL, 50)],
+            ("solo", 0, 3_050_000, Some(50_000)),
+        );
         // Of a version that kept no terms, found under other terms than those of today.
         check(pplns, 5_000, &[(FINDER, 4_950), (POOL, 50)], ("solo", 0, 5_000_000, Some(50_000)));
         check(solo, 5_000, &[(POOL, 5_000)], ("pplns", 0, 5_000_000, None));

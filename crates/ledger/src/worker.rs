@@ -117,9 +117,11 @@ impl fmt::Debug for WorkerId {
     }
 }
 
-/// Control characters are what would break a log, a page or a record; the rest of Unicode is the miner's business.
+/// Control characters are what would break a log, a page or a record, and so are those that nobody sees but that turn
+/// lines around, or break them; the rest of Unicode is the miner's business.
 fn cleaned(name: &str) -> String {
-    let kept: String = name.chars().filter(|c| !c.is_control()).collect();
+    let is_unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let kept: String = name.chars().filter(|&c| !c.is_control() && !is_unseen(c)).collect();
     kept.trim().chars().take(Worker::MAX_NAME).collect::<String>().trim_end().to_owned()
 }
 

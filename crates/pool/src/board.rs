@@ -92,6 +92,9 @@ pub struct Work {
     pub outputs: Vec<(Vec<u8>, u64)>,
     /// What the ledger is to know of it, should it be a block.
     pub origin: Option<Origin>,
+    /// Whose address the coinbase pays, where it pays the finder: a block of this job is found by nobody else, whoever
+    /// hands it in.
+    pub payee: Option<Worker>,
 }
 
 impl Board {
@@ -292,6 +295,7 @@ impl Posting {
             template: self.template.clone(),
             outputs: pays,
             origin,
+            payee: matches!(class, Class::Miner(_)).then(|| worker.clone()),
         })
     }
 }

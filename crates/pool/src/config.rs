@@ -84,7 +84,7 @@ pub struct Limits {
     pub offences: u32,
     /// How long an address stays banned.
     pub ban: Duration,
-    /// How long a connection may take for the handshake of V2.
+    /// How long a connection may take for the handshake of V2; in V1, for its first whole line.
     pub handshake: Duration,
     /// How long a connection may take to authorize a worker; in V2, to open a channel.
     pub authorize: Duration,
@@ -112,7 +112,7 @@ impl Default for Limits {
             points: 100,
             offences: 10,
             ban: Duration::from_secs(10 * 60),
-            handshake: Duration::from_secs(10),
+            handshake: Duration::from_secs(15),
             authorize: Duration::from_secs(60),
             write: Duration::from_secs(10),
             idle: Duration::from_secs(30 * 60),

@@ -49,6 +49,10 @@ pub(crate) struct Connection {
     pub is_owed: bool,
     /// It handed in too much, and is among those that are read again later.
     pub is_paused: bool,
+    /// It is among those that are read again in the next turn: once, however many reads asked for it.
+    pub is_again: bool,
+    /// The peer will say no more than what it has said: no event will tell of the end, so it is read up to it (C-05).
+    pub is_ending: bool,
 }
 
 /// What the peer has not taken yet.
@@ -94,6 +98,8 @@ impl Connection {
             shown: None,
             is_owed: false,
             is_paused: false,
+            is_again: false,
+            is_ending: false,
         }
     }
 
@@ -139,7 +145,7 @@ impl Connection {
             Ok(Carried::Sealed(bytes)) => self.hear_frames(bytes, limits, (now, now_ms), out),
             Err(why) => out.close = Some(why),
         }
-        if length == scratch.len() { Heard::Some } else { Heard::All }
+        if length == scratch.len() || self.is_ending { Heard::Some } else { Heard::All }
     }
 
     fn hear(
@@ -270,8 +276,11 @@ impl Connection {
             && is_over(self.opened_ms, limits.handshake)
         {
             Some(Closed::NoHandshake)
-        } else if !self.session.is_authorized() && is_over(self.opened_ms, limits.authorize) {
-            Some(Closed::NotAuthorized)
+        } else if !self.session.is_authorized()
+            && (is_over(self.opened_ms, limits.authorize)
+                || self.heard_ms == self.opened_ms && is_over(self.opened_ms, limits.handshake))
+        {
+            Some(Closed::NotAuthorized) // Who says nothing at all has not even that long (F-44).
         } else {
             is_over(self.heard_ms, limits.idle).then_some(Closed::Idle)
         }
@@ -317,7 +326,9 @@ impl Connection {
     pub fn weigh(&mut self, refused: &[(Option<usize>, Reason)], credits: usize, now_ms: u64) -> f64 {
         let points = |reason: &Reason| match reason {
             Reason::Malformed => 5.0,
-            Reason::LowDifficulty | Reason::Duplicate | Reason::VersionMask | Reason::ExtranonceLength => 1.0,
+            Reason::LowDifficulty | Reason::VersionMask | Reason::ExtranonceLength => 1.0,
+            // After a resume a miner may hand in all of two minutes again (C-50): that is not to close it.
+            Reason::Duplicate => 0.1,
             Reason::TimeTooOld | Reason::TimeTooNew | Reason::Unauthorized | Reason::NotSubscribed => 0.2,
             Reason::UnknownMethod | Reason::UnknownJob | Reason::Stale | Reason::NotStored => 0.0,
         };

@@ -153,6 +153,8 @@ pub struct Credit {
 pub struct Solution {
     /// For the ledger.
     pub found: Found,
+    /// Who found it: named in the spool before `found`, which may be all that this worker ever hands in.
+    pub finder: Worker,
     /// For the nodes: serialised with witness.
     pub block: Vec<u8>,
 }

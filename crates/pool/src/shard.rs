@@ -62,6 +62,8 @@ const REJECTS_EVERY: u64 = 10;
 const PROBE_EVERY: u64 = 5;
 /// How long to accept nothing when it failed, most likely for want of file descriptors, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// How often that is said, in milliseconds.
+const COMPLAIN_EVERY_MS: u64 = 10_000;
 
 const WAKE: Token = Token(usize::MAX);
 
@@ -94,6 +96,8 @@ pub(crate) struct Shard {
     /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
     /// shard's clock.
     paused: Vec<(u64, Token)>,
+    /// When a failure to accept is next said.
+    complain_ms: u64,
     /// Handshakes that this turn still has time for.
     handshakes: usize,
     scratch: Vec<u8>,
@@ -148,6 +152,7 @@ impl Shard {
             look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
             paused: Vec::new(),
+            complain_ms: 0,
             handshakes: HANDSHAKES,
             scratch: vec![0; READ],
             sealed: Vec::new(),
@@ -184,7 +189,7 @@ impl Shard {
         self.handshakes = HANDSHAKES;
         let mut again = mem::take(&mut self.again);
         events.iter().for_each(|event| self.serve(event));
-        again.drain(..).for_each(|token| self.ready(token));
+        again.drain(..).for_each(|token| self.ready_again(token));
         again.append(&mut self.again);
         self.again = again;
         self.resume();
@@ -210,9 +215,32 @@ impl Shard {
         if event.is_writable() {
             self.write_on(token.0);
         }
+        if event.is_read_closed()
+            && let Some(connection) = self.connections.get_mut(token.0)
+        {
+            connection.is_ending = true;
+        }
         if event.is_readable() || event.is_error() {
             self.ready(token);
         }
+    }
+
+    /// Has this one served in the next turn too.
+    fn again(&mut self, token: Token) {
+        let is_in = match self.connections.get_mut(token.0) {
+            Some(connection) => mem::replace(&mut connection.is_again, true),
+            None => self.again.contains(&token),
+        };
+        if !is_in {
+            self.again.push(token);
+        }
+    }
+
+    fn ready_again(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get_mut(token.0) {
+            connection.is_again = false;
+        }
+        self.ready(token);
     }
 
     fn ready(&mut self, token: Token) {
@@ -223,18 +251,24 @@ impl Shard {
     }
 
     fn accept(&mut self, index: usize) {
+        if self.paused.iter().any(|(_, paused)| *paused == listener_token(index)) {
+            return; // It failed, and is tried again when its pause is over.
+        }
         for _ in 0..ACCEPTED {
             let Some((listener, door)) = self.listeners.get(index) else { return };
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer, door.clone()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
+                    if self.now.ms >= self.complain_ms {
+                        self.complain_ms = self.now.ms + COMPLAIN_EVERY_MS;
+                        tracing::warn!(%error, "accepting a connection failed; said at most once in ten seconds");
+                    }
                     return self.paused.push((self.now.ms + ACCEPT_PAUSE_MS, listener_token(index)));
                 }
             }
         }
-        self.again.push(listener_token(index));
+        self.again(listener_token(index));
     }
 
     fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
@@ -295,7 +329,7 @@ impl Shard {
                 }
                 if connection.is_handshaking() {
                     let Some(left) = self.handshakes.checked_sub(1) else {
-                        return self.again.push(Token(index));
+                        return self.again(Token(index));
                     };
                     self.handshakes = left;
                 }
@@ -306,7 +340,7 @@ impl Shard {
             heard = connection.read(scratch, &house.gate, &house.config.limits, (now, ms), out);
         });
         if heard == Heard::Some {
-            self.again.push(Token(index));
+            self.again(Token(index));
         }
     }
 
@@ -350,7 +384,7 @@ impl Shard {
                 if mem::take(&mut connection.is_owed) {
                     self.hear(index, |connection, now, out| connection.session.posted(now, out));
                 }
-                self.again.push(Token(index));
+                self.again(Token(index));
             }
             Err(why) => self.close(index, why),
         }

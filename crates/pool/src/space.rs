@@ -183,11 +183,21 @@ impl Inner {
         None
     }
 
-    /// Drops the seats that are too old, or else the oldest.
+    /// Drops the seats that are too old; of the others those at which nothing was earned, which anybody can leave by
+    /// thousands; or else the oldest.
     fn forget(&mut self, now_ms: u64, keep_ms: u64) {
+        let too_old = now_ms.saturating_sub(keep_ms);
+        let mut drop = |is_over: &dyn Fn(&Left) -> bool| {
+            for (_, left) in self.left.extract_if(|_, left| is_over(left)) {
+                self.resting.push_back((left.channel.seat().extranonce1, left.at_ms));
+            }
+            self.left.len() < KEPT
+        };
+        if drop(&|left| left.at_ms < too_old) || drop(&|left| left.channel.vardiff.proven().is_none()) {
+            return;
+        }
         let oldest = self.left.values().map(|left| left.at_ms).min().unwrap_or(0);
-        let before = now_ms.saturating_sub(keep_ms).max(oldest + 1);
-        for (_, left) in self.left.extract_if(|_, left| left.at_ms < before) {
+        for (_, left) in self.left.extract_if(|_, left| left.at_ms <= oldest) {
             self.resting.push_back((left.channel.seat().extranonce1, left.at_ms));
         }
     }
@@ -266,6 +276,19 @@ mod tests {
         let inner = space.inner.lock().unwrap();
         assert!(inner.left.len() <= KEPT);
         assert_eq!(inner.used.len(), inner.left.len() + inner.resting.len());
+    }
+
+    #[test]
+    fn strangers_do_not_push_out_who_has_earned() {
+        let space = Space::new(0, 1, 1_000_000);
+        let mut earned = channel(space.take(None, 0).unwrap());
+        earned.vardiff.share(0);
+        let id = earned.seat().session_id.to_string();
+        space.leave(earned, 0);
+        for now in 1..(KEPT as u64 + 100) {
+            space.leave(channel(space.take(None, now).unwrap()), now);
+        }
+        assert!(matches!(space.take(Some(&id), 30_000), Some(Taken::Resumed(_))));
     }
 
     #[test]

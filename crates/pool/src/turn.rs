@@ -89,7 +89,7 @@ impl Turn {
             self.judged(connection, limits, now);
         }
         if !self.out.solved.is_empty() {
-            self.solved(connection);
+            self.solved();
         }
         // What they handed in before they left was theirs.
         for index in self.out.left.drain(..) {
@@ -133,15 +133,11 @@ impl Turn {
 
     /// The block's file first, with its record beside it, then the record in the spool, then the nodes, and the reply
     /// last: killed anywhere in between, it is sent and recorded at the next start.
-    fn solved(&mut self, connection: &Connection) {
+    fn solved(&mut self) {
         let mut kept = Vec::new();
         for solution in self.out.solved.drain(..) {
             let found = solution.found;
-            if let Some(tally) =
-                connection.tallies.iter().flatten().find(|tally| tally.worker.id() == found.worker)
-            {
-                self.spool.worker(&tally.worker);
-            }
+            self.spool.worker(&solution.finder);
             let record = self.spool.found(&found);
             let solved = Solved { hash: found.hash, height: found.height, block: solution.block };
             kept.push(self.submitter.keep(solved, &record));

@@ -13,16 +13,21 @@ pub fn allow() {
     }
 }
 
-/// Allows as many as can be had, and says so if they are too few for `connections`.
-pub fn allow_for(connections: usize) {
+/// Allows as many as can be had, and says so if they are too few for `connections`. Returns how many connections there
+/// may be, so that miners never take the files that shares and blocks are written to.
+pub fn allow_for(connections: usize) -> usize {
     allow();
     let needed = (connections as u64).saturating_add(OTHERS);
     if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|&allowed| allowed < needed) {
         tracing::warn!(
             allowed,
             needed,
-            "fewer files may be open than limits.connections takes: raise the limit (ulimit -n, or LimitNOFILE of a \
-             service), or lower limits.connections"
+            "fewer files may be open than limits.connections takes, so fewer connections are let in: raise the limit \
+             (ulimit -n, or LimitNOFILE of a service), or lower limits.connections"
         );
+        // Where there are very few, some are better than none.
+        let left = allowed.saturating_sub(OTHERS).max(allowed / 4);
+        return usize::try_from(left).map_or(connections, |left| left.min(connections));
     }
+    connections
 }

@@ -26,8 +26,8 @@ const FAREWELL: Duration = Duration::from_secs(8);
 const REPEAT: Duration = Duration::from_secs(30);
 
 /// `sluice run`.
-pub async fn run(config: Config) -> Result<(), Failure> {
-    files::allow_for(config.limits.connections);
+pub async fn run(mut config: Config) -> Result<(), Failure> {
+    config.limits.connections = files::allow_for(config.limits.connections);
     let nodes = connect(&config).await?;
     let running = Running::start(&config, nodes).await?;
     config.notes.iter().for_each(|note| tracing::warn!("{note}"));

@@ -190,7 +190,10 @@ impl Channel {
         let (height, bits, is_current) = (job.height, job.bits, earned == self.target());
         let finder = finder.or(self.miner.as_deref());
         let solution = self.seen.solution(&verdict, &given.work, &submission, finder, now_ms);
-        let share = verdict.share.map(|()| Earned { work: earned.work(), is_current, hash, height, bits });
+        let is_within = submit.version_bits & !version_mask == 0;
+        // A bit that the job has set anyway makes no other header, but is outside of the mask all the same (C-28).
+        let share = verdict.share.and(if is_within { Ok(()) } else { Err(Reason::VersionMask) });
+        let share = share.map(|()| Earned { work: earned.work(), is_current, hash, height, bits });
         Judged { solution, share }
     }
 

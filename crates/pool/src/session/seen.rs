@@ -65,6 +65,9 @@ impl Seen {
 
     /// The block that `submission` makes of `work` for `finder`, by `verdict`, if it makes one; none if it was handed in
     /// before, so that a miner repeating its block does not have it sent again and again.
+    ///
+    /// Where the coinbase pays the finder, that is whom it pays: a job may outlive the worker that it was given to, in a
+    /// session that another one goes on with.
     pub fn solution(
         &mut self,
         verdict: &Verdict,
@@ -80,6 +83,9 @@ impl Seen {
             self.solved.remove(0);
         }
         self.solved.push(verdict.hash);
+        let pays =
+            |finder: &&Worker| work.payee.as_ref().is_none_or(|payee| payee.script() == finder.script());
+        let finder = finder.filter(pays).or(work.payee.as_ref());
         finder.map(|finder| solution(work, submission, verdict.hash, finder, now_ms))
     }
 }
@@ -121,7 +127,7 @@ fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, n
         outputs: work.outputs.clone(),
         origin: work.origin,
     };
-    Solution { found, block: work.template.block(&work.job, submission) }
+    Solution { found, finder: finder.clone(), block: work.template.block(&work.job, submission) }
 }
 
 impl BuildHasher for AsItIs {

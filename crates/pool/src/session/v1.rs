@@ -41,6 +41,8 @@ pub struct Session {
     wishes: Wishes,
     /// Version bits that were negotiated; 0 without.
     version_mask: u32,
+    /// They were said by `mining.set_version_mask` (C-14).
+    is_mask_said: bool,
     /// The difficulty last said.
     said: Option<Difficulty>,
     /// Its channel is one that it had before.
@@ -65,6 +67,7 @@ impl Session {
             names: Vec::new(),
             wishes: Wishes::default(),
             version_mask: 0,
+            is_mask_said: false,
             said: None,
             is_resumed: false,
             owed: false,
@@ -94,8 +97,13 @@ impl Session {
     }
 
     /// The session ended: its miner may come back to its channel for a while (C-20), and to its difficulty for longer.
+    ///
+    /// Who never said for whom it works has had no job, and has nothing to come back to.
     pub fn end(self, now_ms: u64) {
         if let Some(channel) = self.channel {
+            if self.workers.is_empty() && !self.is_resumed {
+                return self.space.give_back(&channel.seat().extranonce1, false, now_ms);
+            }
             if let (Some(worker), Some(proven)) = (self.workers.first(), channel.vardiff.proven()) {
                 self.board.memory.keep(worker.id(), proven, now_ms);
             }
@@ -252,9 +260,6 @@ impl Session {
         if self.workers.len() > 1 {
             return false;
         }
-        if self.version_mask != 0 {
-            encode::set_version_mask(&mut out.reply, self.version_mask); // C-14
-        }
         self.recall(now);
         let wishes = Wishes::parse(password.unwrap_or_default());
         self.suggest(Wishes { start: wishes.start.or(self.wishes.start), ..wishes }, now);
@@ -264,6 +269,15 @@ impl Session {
     /// Where in `names` this one stands, or else belongs.
     fn place_of(&self, user: &str) -> Result<usize, usize> {
         self.names.binary_search_by(|(name, _)| (**name).cmp(user))
+    }
+
+    /// The authorized worker that `user` names, in whatever spelling (C-22): the one that it was authorized by costs nothing.
+    fn index_of(&self, user: &str) -> Option<usize> {
+        if let Ok(place) = self.place_of(user) {
+            return self.names.get(place).map(|(_, index)| *index);
+        }
+        let named = Worker::parse(user, self.config.network).ok()?;
+        self.workers.iter().position(|worker| worker.id() == named.id())
     }
 
     fn configure(&mut self, id: &Id<'_>, configure: &Configure<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
@@ -299,8 +313,7 @@ impl Session {
     }
 
     fn submit(&mut self, id: &Id<'_>, submit: &v1::Submit<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
-        let place = self.place_of(&submit.worker).ok();
-        let worker = place.and_then(|place| self.names.get(place)).map(|(_, index)| *index);
+        let worker = self.index_of(&submit.worker);
         match self.judge(submit, worker, now, out) {
             Ok(changed) => {
                 encode::accepted(&mut out.reply, id);
@@ -332,8 +345,8 @@ impl Session {
         };
         let judged = channel.judge(&submit, finder.map(Arc::as_ref), now.ms);
         out.solved.extend(judged.solution);
-        let earned = judged.share?;
         let (worker, finder) = worker.zip(finder).ok_or(Reason::Unauthorized)?;
+        let earned = judged.share?;
         if !now.storing {
             // It tells of the miner's speed all the same: taken for silence, the difficulty would sink, and a flood follow.
             self.owed |= earned.is_current && channel.vardiff.share(now.ms);
@@ -356,9 +369,13 @@ impl Session {
         };
         let clean = self.said.is_none() || channel.is_new_tip(posting.tip);
         let at_once = Needs::of(&self.agent).jobs_at_once;
+        let was_owed = self.owed;
         self.owed = !self.pace.allows(clean, at_once, now.ms);
         if self.owed {
-            out.limited.push(Limited::Jobs);
+            // Counted once, however often it is asked for meanwhile.
+            if !was_owed {
+                out.limited.push(Limited::Jobs);
+            }
             return;
         }
         channel.vardiff.network(posting.network_difficulty(), now.ms);
@@ -376,6 +393,9 @@ impl Session {
                 return;
             }
         };
+        if self.version_mask != 0 && !std::mem::replace(&mut self.is_mask_said, true) {
+            encode::set_version_mask(&mut out.reply, self.version_mask); // C-14
+        }
         if self.said != Some(difficulty) {
             encode::set_difficulty(&mut out.reply, difficulty);
             self.said = Some(difficulty);

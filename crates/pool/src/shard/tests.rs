@@ -382,3 +382,45 @@ async fn who_leaves_is_gone() {
     bench.turns(1);
     assert_eq!(stays.hear()["result"], true);
 }
+
+#[tokio::test]
+async fn c05_who_leaves_with_its_last_word_is_gone() {
+    let mut bench = Bench::new();
+    // All of it has come before the shard looks: one event tells of the words and of the end.
+    for words in [
+        "",
+        "{\"id\":null,\"result\":true,\"error\":null}\n",
+        "{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n",
+    ] {
+        let mut socket = Socket::connect(bench.address).unwrap();
+        socket.write_all(words.as_bytes()).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        bench.turns(4);
+        assert_eq!(bench.shard.connections.len(), 0, "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn f31_a_flood_is_read_once_a_turn() {
+    let mut bench = Bench::new();
+    let mut socket = Socket::connect(bench.address).unwrap();
+    let flood = "{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n".repeat(2_000);
+    let reads = std::thread::spawn(move || {
+        let mut answers = socket.try_clone().unwrap();
+        let reader = std::thread::spawn(move || _ = io::copy(&mut answers, &mut io::sink()));
+        for _ in 0..20 {
+            if socket.write_all(flood.as_bytes()).is_err() {
+                break;
+            }
+        }
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+        reader.join().unwrap();
+    });
+    let mut most = 0;
+    while !reads.is_finished() {
+        bench.turns(1);
+        most = most.max(bench.shard.again.len());
+    }
+    reads.join().unwrap();
+    assert_eq!(most, 1, "reads that wait for the next turn");
+}

@@ -228,6 +228,25 @@ async fn c14_version_mask_between_authorize_and_the_first_job() {
 }
 
 #[tokio::test]
+async fn c14_the_version_mask_is_said_once_whatever_the_order() {
+    let rolling = |mask: &str| json!([["version-rolling"], {"version-rolling.mask": mask}]);
+    // Authorized first: the reply to what comes next is the next line all the same (C-12).
+    let mut desk = Desk::new(PPLNS).await;
+    assert_eq!(methods(&desk.ask(1, "mining.authorize", json!([ADDRESS, "x"]))), ["reply"]);
+    assert_eq!(methods(&desk.ask(2, "mining.configure", rolling("ffffffff"))), ["reply"]);
+    let lines = desk.ask(3, "mining.subscribe", json!([]));
+    let order = ["reply", "mining.set_version_mask", "mining.set_difficulty", "mining.notify"];
+    assert_eq!(methods(&lines), order);
+    // At work already: before the job that it is for.
+    let mut desk = Desk::new(PPLNS).await;
+    desk.begin();
+    let lines = desk.ask(3, "mining.configure", rolling("ffffffff"));
+    assert_eq!(methods(&lines), ["reply", "mining.set_version_mask", "mining.notify"]);
+    let lines = desk.ask(4, "mining.configure", rolling("00ffe000"));
+    assert_eq!(methods(&lines), ["reply", "mining.notify"]);
+}
+
+#[tokio::test]
 async fn c16_authorize_before_subscribe_and_subscribe_twice() {
     let mut desk = Desk::new(PPLNS).await;
     assert_eq!(methods(&desk.ask(1, "mining.authorize", json!([ADDRESS, "x"]))), ["reply"]);
@@ -327,6 +346,11 @@ async fn c28_rolled_versions() {
     accepted(&check(&mut desk, &mut notify, 0x00ff_e000));
     assert_eq!(code(&check(&mut desk, &mut notify, 0x1000_0000)), 20, "outside of what was asked for");
     assert_eq!(code(&check(&mut desk, &mut notify, 0x0000_1000)), 20, "outside of what the pool allows");
+    assert_eq!(
+        code(&check(&mut desk, &mut notify, 0x2000_2000)),
+        20,
+        "outside, though the job has it anyway"
+    );
 }
 
 #[tokio::test]
@@ -442,6 +466,14 @@ async fn c23_several_workers_each_earn_their_own() {
     let mut share = solve(&subscribed, &notify, is_share);
     share[0] = json!(format!("{OTHER}.x"));
     accepted(&desk.ask(4, "mining.submit", share));
+    // Nobody else, whatever else is wrong; and the same one in another spelling (C-22).
+    let mut strange = solve(&subscribed, &notify, |hash| !is_share(hash) && !is_block(hash));
+    strange[0] = json!(format!("{OTHER}.y"));
+    assert_eq!(code(&desk.ask(4, "mining.submit", strange)), 24);
+    let mut spelled = solve(&subscribed, &notify, |hash| is_share(hash) && hash[0] & 1 == 1);
+    spelled[0] = json!(format!("{}_x", OTHER.to_uppercase()));
+    let lines = desk.ask(4, "mining.submit", spelled);
+    assert!(lines[0]["result"] == json!(true) || code(&lines) == 22, "{lines:?}");
     let worker = Worker::parse(&format!("{OTHER}.x"), bitcoin::Network::Regtest).unwrap();
     assert_eq!((desk.out.credits[0].worker, desk.out.credits[0].record.worker), (1, worker.id()));
 }
@@ -458,6 +490,24 @@ async fn solo_pays_the_finder_and_keeps_to_one_address() {
     accepted(&desk.ask(4, "mining.submit", block));
     let found = &desk.out.solved[0].found;
     assert_eq!(found.outputs, vec![(own.script().to_vec(), 4_950_000_000), (vec![0x51], 50_000_000)]);
+}
+
+#[tokio::test]
+async fn solo_a_block_is_found_by_whom_its_job_pays() {
+    let mut desk = Desk::new(Scheme::Solo).await;
+    let (subscribed, notify) = desk.begin();
+    let own = Worker::parse(&format!("{ADDRESS}.w"), bitcoin::Network::Regtest).unwrap();
+    let mut block = solve(&subscribed, &notify, is_block);
+    desk.reconnect();
+    // Another address goes on with the session, and hands in what was solved on the job of the first.
+    desk.ask(1, "mining.subscribe", json!(["test/1", subscribed[0][1][1]]));
+    let other = format!("{OTHER}.x");
+    accepted(&desk.ask(2, "mining.authorize", json!([other, "x"])));
+    block[0] = json!(other);
+    accepted(&desk.ask(4, "mining.submit", block));
+    let solution = &desk.out.solved[0];
+    assert_eq!((solution.found.worker, &solution.finder), (own.id(), &own));
+    assert_eq!(solution.found.outputs[0].0, own.script());
 }
 
 #[tokio::test]
