@@ -24,6 +24,8 @@ use crate::{
 const POINTS_HALF_LIFE_MS: f64 = 60_000.0;
 /// And so does the work by which connections are compared.
 const WORK_HALF_LIFE_MS: f64 = 600_000.0;
+/// What else is asked for counts as such a part of a submission: a proxy that starts opens thousands of channels.
+const ASKED: f64 = 0.25;
 
 /// A miner's connection.
 pub(crate) struct Connection {
@@ -49,6 +51,8 @@ pub(crate) struct Connection {
     pub is_owed: bool,
     /// It handed in too much, and is among those that are read again later.
     pub is_paused: bool,
+    /// Its session has more to say, and it is among those that go on with that.
+    pub is_unfinished: bool,
 }
 
 /// What the peer has not taken yet.
@@ -94,6 +98,7 @@ impl Connection {
             shown: None,
             is_owed: false,
             is_paused: false,
+            is_unfinished: false,
         }
     }
 
@@ -126,10 +131,13 @@ impl Connection {
             }
         };
         let bytes = scratch.get_mut(..length).unwrap_or_default();
-        let Self { wire, door, pass, .. } = self;
+        let Self { wire, door, pass, session, .. } = self;
         // Whom a proxy speaks for is let in, counted and banned for himself.
         let mut came_from = |address| {
             *pass = gate.enter(address, now.ms)?;
+            if let Session::V2(session) = session {
+                session.comes_from(gate.allowance(address));
+            }
             Ok(())
         };
         match wire.take(bytes, door, &mut came_from) {
@@ -277,9 +285,10 @@ impl Connection {
         }
     }
 
-    /// Counts what was handed in against the budget.
-    pub fn spend(&mut self, submits: usize, now_ms: u64) {
-        self.budget.spend(submits as f64 / self.session.breadth(), now_ms);
+    /// Counts what was handed in, and what else was asked for, against the budget.
+    pub fn spend(&mut self, submits: usize, asked: usize, now_ms: u64) {
+        let spent = submits as f64 + ASKED * asked as f64;
+        self.budget.spend(spent / self.session.breadth(), now_ms);
     }
 
     /// Until when to read no more, if more was handed in than is allowed.
@@ -344,7 +353,7 @@ fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, Closed> {
     }
 }
 
-/// Submissions that a connection may still make: refilled by the second, at most a second's worth.
+/// Submissions, or what counts as such, that a connection may still make: refilled by the second, at most a second's worth.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     per_second: f64,

@@ -5,6 +5,7 @@
 //! connection but by its own socket.
 
 use std::{
+    collections::VecDeque,
     io, mem,
     net::SocketAddr,
     rc::Rc,
@@ -51,6 +52,8 @@ const READ: usize = 16 * 1024;
 const SEALED: usize = 256 * 1024;
 /// Handshakes (of TLS and V2) in one turn: each may take most of a millisecond, and after a restart everybody comes at once (F-43).
 const HANDSHAKES: usize = 8;
+/// Sessions with more to say that say a slice of it in one turn: each takes up to some tenths of a millisecond.
+const GO_ON: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
 pub(crate) const IDLE: Duration = Duration::from_millis(500);
@@ -91,6 +94,8 @@ pub(crate) struct Shard {
     /// Connections to read again, and listeners to accept from again, though no event says so: there was more than a turn
     /// takes.
     again: Vec<Token>,
+    /// Connections whose sessions have more to say than they said at once.
+    unfinished: VecDeque<usize>,
     /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
     /// shard's clock.
     paused: Vec<(u64, Token)>,
@@ -147,6 +152,7 @@ impl Shard {
             fanout: Fanout::new(round_ms, now.ms),
             look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
+            unfinished: VecDeque::new(),
             paused: Vec::new(),
             handshakes: HANDSHAKES,
             scratch: vec![0; READ],
@@ -190,12 +196,13 @@ impl Shard {
         self.resume();
         self.settle();
         self.fan_out();
+        self.go_on();
         self.look_after();
     }
 
     /// How long to wait for something to happen, if not until it does.
     fn patience(&self) -> Option<Duration> {
-        if !self.again.is_empty() || self.fanout.is_under_way() {
+        if !self.again.is_empty() || !self.unfinished.is_empty() || self.fanout.is_under_way() {
             return Some(Duration::ZERO);
         }
         let next = self.paused.iter().map(|(until_ms, _)| until_ms.saturating_sub(self.now.ms)).min();
@@ -254,7 +261,10 @@ impl Shard {
         let House { config, space, board, .. } = &self.house;
         let (its_config, its_space, its_board) = (config.clone(), space.clone(), board.clone());
         let session = match door.noise {
-            Some(_) => Session::V2(v2::Session::new(its_config, its_space, its_board)),
+            Some(_) => {
+                let allowance = self.house.gate.allowance(pass.address());
+                Session::V2(v2::Session::new(its_config, its_space, its_board, allowance))
+            }
             None => Session::V1(v1::Session::new(its_config, its_space, its_board)),
         };
         place.insert(Connection::new(stream, door, pass, session, &config.limits, self.now.ms));
@@ -278,6 +288,9 @@ impl Shard {
         have(connection, now, &mut self.turn.out, &mut self.scratch, &self.house);
         self.turn.out.limited.drain(..).for_each(|what| self.house.closed.held_back(what));
         self.turn.note(index, connection, place, &self.house.config.limits, self.now);
+        if connection.session.has_more() && !mem::replace(&mut connection.is_unfinished, true) {
+            self.unfinished.push_back(index);
+        }
     }
 
     fn read(&mut self, index: usize) {
@@ -349,11 +362,29 @@ impl Shard {
             Ok(true) => {
                 if mem::take(&mut connection.is_owed) {
                     self.hear(index, |connection, now, out| connection.session.posted(now, out));
+                } else if connection.session.has_more() {
+                    self.hear(index, |connection, now, out| connection.session.go_on(now, out));
                 }
                 self.again.push(Token(index));
             }
             Err(why) => self.close(index, why),
         }
+    }
+
+    /// Lets some sessions that have more to say say a little of it. Who does not read goes on when it has read.
+    fn go_on(&mut self) {
+        let some = self.unfinished.len().min(GO_ON);
+        if some == 0 {
+            return;
+        }
+        for index in self.unfinished.drain(..some).collect::<Vec<_>>() {
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            connection.is_unfinished = false;
+            if connection.session.has_more() && !connection.is_blocked() {
+                self.hear(index, |connection, now, out| connection.session.go_on(now, out));
+            }
+        }
+        self.settle();
     }
 
     fn look_after(&mut self) {
