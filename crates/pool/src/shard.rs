@@ -41,6 +41,7 @@ use crate::{
 use fanout::Fanout;
 
 mod fanout;
+mod unfinished;
 
 /// Sockets that are served in one turn.
 const EVENTS: usize = 128;
@@ -52,8 +53,6 @@ const READ: usize = 16 * 1024;
 const SEALED: usize = 256 * 1024;
 /// Handshakes (of TLS and V2) in one turn: each may take most of a millisecond, and after a restart everybody comes at once (F-43).
 const HANDSHAKES: usize = 8;
-/// Sessions with more to say that say a slice of it in one turn: each takes up to some tenths of a millisecond.
-const GO_ON: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
 pub(crate) const IDLE: Duration = Duration::from_millis(500);
@@ -369,22 +368,6 @@ impl Shard {
             }
             Err(why) => self.close(index, why),
         }
-    }
-
-    /// Lets some sessions that have more to say say a little of it. Who does not read goes on when it has read.
-    fn go_on(&mut self) {
-        let some = self.unfinished.len().min(GO_ON);
-        if some == 0 {
-            return;
-        }
-        for index in self.unfinished.drain(..some).collect::<Vec<_>>() {
-            let Some(connection) = self.connections.get_mut(index) else { continue };
-            connection.is_unfinished = false;
-            if connection.session.has_more() && !connection.is_blocked() {
-                self.hear(index, |connection, now, out| connection.session.go_on(now, out));
-            }
-        }
-        self.settle();
     }
 
     fn look_after(&mut self) {

@@ -17,18 +17,10 @@
 use std::sync::Arc;
 
 use ledger::Worker;
-use stratum::v2::{
-    Fault, Frame,
-    common::Common,
-    encode,
-    extensions::Negotiation,
-    mining::{Mining, SetTarget},
-};
+use stratum::v2::{Fault, Frame, common::Common, extensions::Negotiation, mining::Mining};
 
 use super::{Now, Outcome};
-use crate::{
-    Config, agent::Needs, board::Board, closed::Closed, gate::Allowance, limited::Limited, space::Space,
-};
+use crate::{Config, board::Board, closed::Closed, gate::Allowance, space::Space};
 use channels::Channels;
 use crew::Crew;
 use setup::Setup;
@@ -40,11 +32,10 @@ mod crew;
 mod deal;
 mod group;
 mod open;
+mod retarget;
 mod setup;
 mod submit;
 
-/// Most channels that are told at once that their difficulty has changed.
-const RETARGETED: usize = 32;
 /// How long a session that never had work waits for the first, in milliseconds.
 const PATIENCE_MS: u64 = 15_000;
 
@@ -209,18 +200,6 @@ impl Session {
         }
     }
 
-    /// Tells some of the channels whose difficulty has changed.
-    fn retarget_some(&mut self, now: Now<'_>, out: &mut Outcome) {
-        let begin = out.reply.len();
-        for _ in 0..RETARGETED {
-            let Some(id) = self.changed.pop() else { return };
-            self.retarget(id, now, out);
-            if out.reply.len() - begin >= deal::SLICE {
-                return;
-            }
-        }
-    }
-
     /// As in V1 (C-39): who had work goes at once, who comes at a bad time waits a little.
     fn give_up(&mut self, now: Now<'_>, out: &mut Outcome) {
         if now.posting.is_some() {
@@ -239,37 +218,6 @@ impl Session {
         let only_standard = self.setup.as_ref().is_some_and(|setup| setup.only_standard);
         self.channels.begin_deal(posting, only_standard);
         self.channels.deal(&mut out.reply);
-    }
-
-    /// Has the channel's target follow its difficulty. If it is another, the client is told, and given a job that it holds
-    /// for.
-    fn retarget(&mut self, id: u32, now: Now<'_>, out: &mut Outcome) {
-        let at_once = Needs::of(&self.agent).jobs_at_once;
-        // A target holds for what comes after it.
-        self.channels.catch_up(id, &mut out.reply);
-        let (next, tip_from) = self.channels.next_job();
-        let Some((channel, group)) = self.channels.get_mut(id) else { return };
-        if !channel.set_target(next, tip_from) {
-            return;
-        }
-        out.shown.push((channel.worker, channel.difficulty()));
-        let target = SetTarget { channel_id: id, maximum_target: channel.target().to_le_bytes() };
-        encode(&target, &mut out.reply);
-        // Without work there was none before, and the first that comes has the new target.
-        let Some((posting, (_, current))) = now.posting.zip(group.current()) else { return };
-        if posting.tip != current.tip || !channel.pace.allows(false, at_once, now.ms) {
-            // The next job comes soon: within a minute it does in any case.
-            return out.limited.push(Limited::Jobs);
-        }
-        let after = channel.last_own().map_or(current.id, |own| own.max(current.id));
-        let work = match posting.reissue(&group.key.0, &group.payee, group.size(), after, now.ms) {
-            Ok(Some(work)) => work,
-            Ok(None) => return out.limited.push(Limited::Jobs),
-            Err(error) => return tracing::error!(%error, "no job: no valid coinbase"),
-        };
-        deal::go_on_with(&work, id, &channel.kind, &mut out.reply);
-        channel.give(next, work);
-        self.channels.counted(next);
     }
 
     /// Takes a channel out of the books.

@@ -136,7 +136,7 @@ impl Channels {
             true => begin_on(work, id, &channel.kind, out),
             false => go_on_with(work, id, &channel.kind, out),
         }
-        channel.kind.is_standard().then(|| work.job.coinbase.suffix().len()).unwrap_or(0)
+        if channel.kind.is_standard() { work.job.coinbase.suffix().len() } else { 0 }
     }
 }
 

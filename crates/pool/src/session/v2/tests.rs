@@ -6,9 +6,10 @@ use share::{Difficulty, Extranonce, Reason, Submission, Target, sha256};
 use stratum::v2::{
     Message,
     common::SetupConnection,
+    encode,
     extensions::RequestExtensions,
     mining::{
-        CloseChannel, NewExtendedMiningJob, OpenExtendedMiningChannel, OpenStandardMiningChannel,
+        CloseChannel, NewExtendedMiningJob, OpenExtendedMiningChannel, OpenStandardMiningChannel, SetTarget,
         SubmitSharesExtended, SubmitSharesStandard, UpdateChannel,
         flags::{REQUIRES_STANDARD_JOBS, REQUIRES_VERSION_ROLLING, REQUIRES_WORK_SELECTION},
     },
@@ -18,7 +19,7 @@ use template::Template;
 use tokio::sync::watch;
 
 use super::*;
-use crate::{Acks, Limits, VardiffConfig, board::Posting, gate::Gate};
+use crate::{Acks, Limited, Limits, VardiffConfig, board::Posting, gate::Gate};
 
 mod deal;
 mod jobs;

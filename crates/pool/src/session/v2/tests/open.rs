@@ -169,8 +169,8 @@ async fn channels_are_counted_over_connections_too() {
 
 #[tokio::test]
 async fn a_channel_takes_less_memory_than_is_reckoned_with() {
-    // docs/STRATUM-V2.md: 4 kB with what the shard and the figures keep of its worker, which is another half kilobyte.
-    const MOST: i64 = 3_500;
+    // docs/STRATUM-V2.md: 2 kB with what the shard and the figures keep of its worker, which is another half kilobyte.
+    const MOST: i64 = 1_500;
     const COUNT: u32 = 1_000;
     for flags in [0, REQUIRES_STANDARD_JOBS] {
         let mut desk = Desk::set_up(flags).await;
