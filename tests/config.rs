@@ -169,4 +169,26 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
     let checked = check("SLUICE__VARDIFF__MINIMUM", "1");
     assert_eq!(checked.status.code(), Some(USAGE), "an unknown key in the environment: {checked:?}");
     assert!(String::from_utf8_lossy(&checked.stderr).contains("SLUICE__VARDIFF__MINIMUM"), "{checked:?}");
+
+    // The key that miners of V2 know the pool by is looked at, and not made.
+    fs::write(&config, with("v1 = ", "v2 = [\"127.0.0.1:0\"]\nv1 = ")).unwrap();
+    let key = directory.path().join("authority.key");
+    let checked = check("SLUICE__POOL__INSTANCE", "1");
+    assert!(checked.status.success() && !key.exists(), "{checked:?}");
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("the first start makes the key"),
+        "{checked:?}"
+    );
+    fs::write(&key, "half a k").unwrap();
+    let (run, checked) = (["run", "--config", "sluice.toml"], check("SLUICE__POOL__INSTANCE", "1"));
+    for refused in [checked, sluice(directory.path()).args(run).output().unwrap()] {
+        assert_eq!(refused.status.code(), Some(USAGE), "{refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("stratum.authority_key") && said.contains("authority.key holds no"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&key).unwrap(), "half a k", "nobody has touched it");
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+    let checked = check("SLUICE__POOL__INSTANCE", "1");
+    assert_eq!(checked.status.code(), Some(UNAVAILABLE), "what is no file cannot be read: {checked:?}");
 }

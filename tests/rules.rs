@@ -15,13 +15,13 @@ struct Row {
     tests: Vec<String>,
 }
 
-/// The rows of the table whose first column is "rule".
-fn rows(document: &str) -> Vec<Row> {
+/// The rows of the table whose first column is called `first`.
+fn rows(document: &str, first: &str) -> Vec<Row> {
     let cells = |line: &str| -> Option<Vec<String>> {
         let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
         Some(inner.split('|').map(|cell| cell.trim().to_owned()).collect())
     };
-    let lines = document.lines().map(cells).skip_while(|row| row.as_ref().is_none_or(|row| row[0] != "rule"));
+    let lines = document.lines().map(cells).skip_while(|row| row.as_ref().is_none_or(|row| row[0] != first));
     let table = lines.map_while(|row| row).skip(1).filter(|row| !row[0].starts_with("--"));
     table
         .map(|row| {
@@ -70,10 +70,10 @@ fn all_tests() -> BTreeMap<String, BTreeSet<String>> {
     modules
 }
 
-/// The rows of a document, whose tests must all exist.
-fn rows_of(document: &str) -> Vec<Row> {
+/// The rows of a table of a document, whose tests must all exist.
+fn rows_of(document: &str, first: &str) -> Vec<Row> {
     let document = fs::read_to_string(format!("{ROOT}/docs/{document}")).unwrap();
-    let (rows, modules) = (rows(&document), all_tests());
+    let (rows, modules) = (rows(&document, first), all_tests());
     let exists = |name: &str| {
         name.split_once("::")
             .is_some_and(|(module, test)| modules.get(module).is_some_and(|m| m.contains(test)))
@@ -86,7 +86,7 @@ fn rows_of(document: &str) -> Vec<Row> {
 
 #[test]
 fn each_rule_of_v2_has_its_row_and_each_test_of_a_row_exists() {
-    let rows = rows_of("STRATUM-V2.md");
+    let rows = rows_of("STRATUM-V2.md", "rule");
     let rules: Vec<&str> = rows.iter().flat_map(|row| &row.rules).map(String::as_str).collect();
     let expect: Vec<String> = (1..=51).map(|number| format!("V-{number:02}")).collect();
     assert_eq!(rules, expect);
@@ -126,8 +126,14 @@ fn each_rule_of_v2_has_its_row_and_each_test_of_a_row_exists() {
 }
 
 #[test]
+fn each_scenario_of_the_reference_implementation_is_tried_by_a_test_that_exists() {
+    let rows = rows_of("STRATUM-V2.md", "scenario");
+    assert!(rows.len() > 10 && rows.iter().all(|row| !row.tests.is_empty()), "{rows:?}");
+}
+
+#[test]
 fn each_rule_has_its_row_and_each_test_of_a_row_exists() {
-    let rows = rows_of("STRATUM-V1.md");
+    let rows = rows_of("STRATUM-V1.md", "rule");
     let row = |rule: &str| rows.iter().find(|row| row.rules.iter().any(|one| one == rule));
     for number in 1..=55 {
         let rule = format!("C-{number:02}");
@@ -146,14 +152,14 @@ fn each_rule_has_its_row_and_each_test_of_a_row_exists() {
 
 #[test]
 fn the_table_and_the_sources_are_read_as_they_are_written() {
-    let read = rows(
-        "Text\n| a | b | c |\n|---|---|---|\n\n| rule | says | held by |\n|---|---|---|\n| C-01, C-02 | x | `a::b`, `c::d` (e) |\n| F-1 | y | none |\n\nMore `x`\n",
-    );
+    let text = "Text\n| a | b | c |\n|---|---|---|\n\n| rule | says | held by |\n|---|---|---|\n| C-01, C-02 | x | `a::b`, `c::d` (e) |\n| F-1 | y | none |\n\nMore `x`\n";
+    let read = rows(text, "rule");
     let row = |rules: &[&str], tests: &[&str]| Row {
         rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
         tests: tests.iter().map(|test| (*test).to_owned()).collect(),
     };
     assert_eq!(read, [row(&["C-01", "C-02"], &["a::b", "c::d"]), row(&["F-1"], &[])]);
+    assert_eq!(rows(text, "a"), []);
     let source = "#[test]\nfn one() {}\nfn none() {}\n    #[test]\n    #[should_panic]\n    fn two(\n#[tokio::test(start_paused = true)]\nasync fn three() {}\n// #[test]\nfn four() {}\n";
     assert_eq!(tests(source).into_iter().collect::<Vec<_>>(), ["one", "three", "two"]);
 }

@@ -10,11 +10,13 @@ use crate::support::{
     sv2::place,
 };
 
+mod crossfire;
 mod crowd;
 mod extensions;
 mod groups;
 mod harm;
 mod identity;
+mod limits;
 mod mining;
 mod setup;
 

@@ -9,6 +9,7 @@ use ledger::{Scheme, Terms};
 use pool::{
     Acks, Config, Limits, VardiffConfig,
     board::{Board, Posting},
+    gate::Gate,
     session::{Now, Outcome, v2::Session},
     space::Space,
 };
@@ -39,6 +40,8 @@ const ADDRESSES: [&str; 2] = [
     "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
     "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry",
 ];
+/// Where the client connects from.
+const MINER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const NOW_MS: u64 = 1_700_000_000_000;
 /// Every hash meets these.
 const EASY: f64 = 1e-10;
@@ -115,6 +118,7 @@ async fn live(input: &[u8]) {
             Event::Tick(seconds) => {
                 life.now_ms += u64::from(seconds) * 1000;
                 life.tell(|session, now, out| session.tick(now, out));
+                life.tell(|session, now, out| session.go_on(now, out));
             }
             Event::Template(kind) => life.template(kind).await,
             Event::Reconnect(flags) => life.reconnect(flags),
@@ -158,6 +162,7 @@ fn target_of(kind: u8) -> [u8; 32] {
 /// The client's side of things, and the world around it.
 struct Life {
     config: Arc<Config>,
+    gate: Gate,
     space: Space,
     board: Arc<Board>,
     templates: watch::Sender<Option<Arc<Template>>>,
@@ -207,9 +212,11 @@ impl Life {
         let (post, postings) = watch::channel(None);
         tokio::spawn(board.clone().run(source, config.repeat, config.repeat, post));
         let space = Space::new(0, 1, 60_000);
-        let session = Session::new(config.clone(), space.clone(), board.clone());
+        let gate = Gate::new(config.limits, Vec::new());
+        let session = Session::new(config.clone(), space.clone(), board.clone(), gate.allowance(MINER));
         Self {
             config,
+            gate,
             space,
             board,
             templates,
@@ -262,7 +269,8 @@ impl Life {
     }
 
     fn reconnect(&mut self, flags: u8) {
-        let session = Session::new(self.config.clone(), self.space.clone(), self.board.clone());
+        let allowance = self.gate.allowance(MINER);
+        let session = Session::new(self.config.clone(), self.space.clone(), self.board.clone(), allowance);
         std::mem::replace(&mut self.session, session).end(self.now_ms);
         (self.is_open, self.ids, self.jobs) = (true, vec![0], vec![0]);
         self.unacknowledged = 0;

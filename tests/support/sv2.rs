@@ -99,14 +99,19 @@ impl Client {
     /// Connects and sets up with `flags`, which must succeed.
     pub fn set_up(pool: &Pool, flags: u32) -> Self {
         let mut client = Self::connect(pool);
-        client.send(setup(Protocol::MiningProtocol, 2..=2, flags));
-        match client.hear() {
+        client.begin(flags);
+        client
+    }
+
+    /// Sets up with `flags`, which must succeed.
+    pub fn begin(&mut self, flags: u32) {
+        self.send(setup(Protocol::MiningProtocol, 2..=2, flags));
+        match self.hear() {
             AnyMessageOwned::Common(CommonMessagesOwned::SetupConnectionSuccess(success)) => {
                 assert_eq!((success.used_version, success.flags), (2, 0));
             }
             other => panic!("{other}"),
         }
-        client
     }
 
     /// What `message` is when it is encrypted.

@@ -74,6 +74,10 @@ struct Reissue {
 /// So many at once, and then one a second: those who ask share them.
 const REISSUES: u64 = 8;
 
+/// Most classes whose work a posting keeps for others of them: where each miner is a class of its own there are as many as
+/// there are addresses, and those cost nothing. Beyond, each session has its own.
+const CLASSES: usize = 20_000;
+
 /// A job as one payout class has it.
 pub struct Work {
     /// Job id: on the wire, and in the coinbase.
@@ -228,7 +232,9 @@ impl Posting {
         if is_pooled {
             let _ = self.pooled.set(work.clone());
         }
-        classes.insert(key, work.clone());
+        if classes.len() < CLASSES {
+            classes.insert(key, work.clone());
+        }
         Ok(work)
     }
 
@@ -246,7 +252,8 @@ impl Posting {
     }
 
     /// The same under a later id than `after`, shared by all that ask: as many channels as there may be must not make
-    /// as many jobs. `None`: the latest that there is is no later, and it is too soon for another.
+    /// as many jobs. `None`: the latest that there is is no later, and it is too soon for another, or there are too many
+    /// classes.
     ///
     /// # Errors
     /// As [`Self::work`].
@@ -260,6 +267,9 @@ impl Posting {
     ) -> Result<Option<Arc<Work>>, CoinbaseError> {
         let key = (class.clone(), size);
         let mut reissues = self.reissues.lock().unwrap_or_else(PoisonError::into_inner);
+        if reissues.len() >= CLASSES && !reissues.contains_key(&key) {
+            return Ok(None);
+        }
         let Reissue { latest, pace } = reissues.entry(key).or_default();
         if let Some(work) = latest.as_ref().filter(|work| work.id > after) {
             return Ok(Some(work.clone()));
@@ -365,6 +375,36 @@ mod tests {
         assert_eq!(times, [0, 30, 60], "time goes on while no template comes");
         let text = |work: &Work| work.job.coinbase.prefix().to_vec();
         assert_ne!(text(&works[0]), text(&works[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_work_of_as_many_classes_as_there_are_addresses_is_not_kept() {
+        let (_templates, mut postings) = run();
+        let posting = next(&mut postings).await.unwrap();
+        let worker = |number: usize| {
+            let program = [&[0; 12], &number.to_be_bytes()[..]].concat();
+            let program = bitcoin::WitnessProgram::new(bitcoin::WitnessVersion::V0, &program).unwrap();
+            let script = bitcoin::ScriptBuf::new_witness_program(&program);
+            let address = bitcoin::Address::from_script(&script, bitcoin::Network::Regtest).unwrap();
+            Worker::parse(&address.to_string(), bitcoin::Network::Regtest).unwrap()
+        };
+        let class = |worker: &Worker| posting.board.class(worker, Coinbases::SAFE_BYTES);
+        for number in 0..CLASSES + 10 {
+            let (worker, again) = (worker(number), number + 5 >= CLASSES);
+            let work = posting.work(&worker).unwrap();
+            assert_eq!((work.id, work.outputs[0].0.as_slice()), (posting.id, worker.script()));
+            let reissue =
+                posting.reissue(&class(&worker), &worker, EXTRANONCE, work.id, number as u64 * 1000);
+            assert_eq!(reissue.unwrap().is_some(), number < CLASSES);
+            // What is not kept is made again, and the same.
+            if again {
+                let other = posting.work(&worker).unwrap();
+                assert_eq!(Arc::ptr_eq(&other, &work), number < CLASSES);
+                assert_eq!(other.job.coinbase.prefix(), work.job.coinbase.prefix());
+            }
+        }
+        assert_eq!(posting.classes.lock().unwrap().len(), CLASSES);
+        assert_eq!(posting.reissues.lock().unwrap().len(), CLASSES);
     }
 
     #[tokio::test(start_paused = true)]

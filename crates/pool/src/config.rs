@@ -74,8 +74,14 @@ pub struct Limits {
     pub workers: usize,
     /// Channels on one connection (V2).
     pub channels: usize,
-    /// Submissions a second on one connection, and as many at once; beyond, it is read more slowly (F-31). As many more for
-    /// each thousand channels that it has (V2).
+    /// Channels on all connections from one address (V2).
+    pub channels_per_address: usize,
+    /// Channels on all connections from one network (/24, /48; V2).
+    pub channels_per_network: usize,
+    /// Channels in all (V2).
+    pub channels_in_all: usize,
+    /// Submissions a second on one connection, and as many at once; beyond, it is read more slowly (F-31). Whatever else is
+    /// asked for counts as a quarter of one. As many more for each thousand channels that it has (V2).
     pub submits_per_second: u32,
     /// Points for bad submissions, halving each minute, at which a connection is closed. As many more for each thousand
     /// channels that it has (V2).
@@ -108,6 +114,9 @@ impl Default for Limits {
             line: 16 * 1024,
             workers: 1_024,
             channels: 10_000,
+            channels_per_address: 20_000,
+            channels_per_network: 40_000,
+            channels_in_all: 100_000,
             submits_per_second: 1_000,
             points: 100,
             offences: 10,

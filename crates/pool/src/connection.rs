@@ -24,6 +24,8 @@ use crate::{
 const POINTS_HALF_LIFE_MS: f64 = 60_000.0;
 /// And so does the work by which connections are compared.
 const WORK_HALF_LIFE_MS: f64 = 600_000.0;
+/// What else is asked for counts as such a part of a submission: a proxy that starts opens thousands of channels.
+const ASKED: f64 = 0.25;
 
 /// A miner's connection.
 pub(crate) struct Connection {
@@ -53,6 +55,8 @@ pub(crate) struct Connection {
     pub is_again: bool,
     /// The peer will say no more than what it has said: no event will tell of the end, so it is read up to it (C-05).
     pub is_ending: bool,
+    /// Its session has more to say, and it is among those that go on with that.
+    pub is_unfinished: bool,
 }
 
 /// What the peer has not taken yet.
@@ -100,6 +104,7 @@ impl Connection {
             is_paused: false,
             is_again: false,
             is_ending: false,
+            is_unfinished: false,
         }
     }
 
@@ -132,10 +137,13 @@ impl Connection {
             }
         };
         let bytes = scratch.get_mut(..length).unwrap_or_default();
-        let Self { wire, door, pass, .. } = self;
+        let Self { wire, door, pass, session, .. } = self;
         // Whom a proxy speaks for is let in, counted and banned for himself.
         let mut came_from = |address| {
             *pass = gate.enter(address, now.ms)?;
+            if let Session::V2(session) = session {
+                session.comes_from(gate.allowance(address));
+            }
             Ok(())
         };
         match wire.take(bytes, door, &mut came_from) {
@@ -286,9 +294,10 @@ impl Connection {
         }
     }
 
-    /// Counts what was handed in against the budget.
-    pub fn spend(&mut self, submits: usize, now_ms: u64) {
-        self.budget.spend(submits as f64 / self.session.breadth(), now_ms);
+    /// Counts what was handed in, and what else was asked for, against the budget.
+    pub fn spend(&mut self, submits: usize, asked: usize, now_ms: u64) {
+        let spent = submits as f64 + ASKED * asked as f64;
+        self.budget.spend(spent / self.session.breadth(), now_ms);
     }
 
     /// Until when to read no more, if more was handed in than is allowed.
@@ -355,7 +364,7 @@ fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, Closed> {
     }
 }
 
-/// Submissions that a connection may still make: refilled by the second, at most a second's worth.
+/// Submissions, or what counts as such, that a connection may still make: refilled by the second, at most a second's worth.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     per_second: f64,

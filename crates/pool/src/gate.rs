@@ -1,4 +1,5 @@
-//! Who may connect: how many in all, per address and per network, and who is banned for a while.
+//! Who may connect: how many in all, per address and per network, and who is banned for a while. The same for the channels
+//! of V2 ([`allowance`]).
 //!
 //! A farm behind one address is not punished for one bad machine in it: what a connection does wrong closes that
 //! connection, and its address is banned only while nobody there does honest work.
@@ -12,11 +13,14 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{Limits, fading::Fading};
+pub use allowance::Allowance;
+
+mod allowance;
 
 /// Most addresses that are remembered without a connection; beyond, those with the least against them go.
 const REMEMBERED: usize = 50_000;
 
-/// Counts connections by where they come from. Cheap to clone; asked once per connection, not per share.
+/// Counts connections by where they come from. Cheap to clone; asked once per connection and channel, not per share.
 #[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
@@ -28,16 +32,24 @@ struct Inner {
 
 #[derive(Default)]
 struct Books {
-    connections: usize,
+    all: Count,
     addresses: HashMap<IpAddr, Record>,
-    networks: HashMap<IpAddr, usize>,
+    networks: HashMap<IpAddr, Count>,
+}
+
+/// What is there now.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+struct Count {
+    connections: usize,
+    /// Of V2.
+    channels: usize,
 }
 
 /// What is known of an address.
 #[derive(Default)]
 struct Record {
-    connections: usize,
-    /// How many of them have had a share accepted.
+    count: Count,
+    /// How many of its connections have had a share accepted.
     honest: usize,
     /// Points for what was done wrong there.
     score: Fading,
@@ -82,26 +94,43 @@ impl Gate {
         let (address, limits) = (address.to_canonical(), &self.0.limits);
         let mut books = self.books();
         let network = network(address);
-        let from_network = books.networks.get(&network).copied().unwrap_or(0);
+        let from_network = books.networks.get(&network).copied().unwrap_or_default();
         let record = books.addresses.get(&address).filter(|_| !self.trusts(address));
         let refusal = match record {
             Some(record) if now_ms < record.banned_until_ms => Some(Refusal::Banned),
-            Some(record) if record.connections >= limits.per_address => Some(Refusal::Address),
-            _ if from_network >= limits.per_network && !self.trusts(address) => Some(Refusal::Network),
-            _ if books.connections >= limits.connections => Some(Refusal::Full),
+            Some(record) if record.count.connections >= limits.per_address => Some(Refusal::Address),
+            _ if from_network.connections >= limits.per_network && !self.trusts(address) => {
+                Some(Refusal::Network)
+            }
+            _ if books.all.connections >= limits.connections => Some(Refusal::Full),
             _ => None,
         };
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        books.connections += 1;
-        books.addresses.entry(address).or_default().connections += 1;
-        *books.networks.entry(network).or_default() += 1;
+        books.each(address, |count| count.connections += 1);
         Ok(Pass { gate: self.clone(), address, is_honest: false })
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    /// Changes all the counts that something from `address` is in, and forgets those of where nothing is any more.
+    fn each(&mut self, address: IpAddr, change: impl Fn(&mut Count)) {
+        let network = network(address);
+        let (record, of_network) =
+            (self.addresses.entry(address).or_default(), self.networks.entry(network).or_default());
+        [&mut self.all, &mut record.count, &mut *of_network].into_iter().for_each(change);
+        if *of_network == Count::default() {
+            self.networks.remove(&network);
+        }
+        let is_clean = record.score.last() < 0.5 && record.banned_until_ms == 0;
+        if record.count == Count::default() && record.honest == 0 && is_clean {
+            self.addresses.remove(&address);
+        }
     }
 }
 
@@ -143,26 +172,17 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut books = self.gate.books();
-        books.connections = books.connections.saturating_sub(1);
         if let Some(record) = books.addresses.get_mut(&self.address) {
-            record.connections = record.connections.saturating_sub(1);
             record.honest = record.honest.saturating_sub(usize::from(self.is_honest));
-            if record.connections == 0 && record.score.last() < 0.5 && record.banned_until_ms == 0 {
-                books.addresses.remove(&self.address);
-            }
         }
-        let network = network(self.address);
-        if let Some(count) = books.networks.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                books.networks.remove(&network);
-            }
-        }
+        books.each(self.address, |count| count.connections = count.connections.saturating_sub(1));
         if books.addresses.len() > REMEMBERED {
             let mut scores: Vec<f64> = books.addresses.values().map(|record| record.score.last()).collect();
             let middle = scores.len() / 2;
             let median = *scores.select_nth_unstable_by(middle, f64::total_cmp).1;
-            books.addresses.retain(|_, record| record.connections > 0 || record.score.last() > median);
+            books
+                .addresses
+                .retain(|_, record| record.count != Count::default() || record.score.last() > median);
         }
     }
 }
@@ -217,7 +237,7 @@ mod tests {
         inside.clear();
         assert!(enter("10.0.0.1").is_ok());
         let books = gate.books();
-        assert_eq!((books.connections, books.addresses.len(), books.networks.len()), (0, 0, 0));
+        assert_eq!((books.all, books.addresses.len(), books.networks.len()), (Count::default(), 0, 0));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Snapshot {
     pub hashrate: f64,
     /// Open connections, authorized or not.
     pub connections: usize,
-    /// Workers that are connected, or were in the last ten minutes.
+    /// Workers that are connected, or had a share in the last ten minutes.
     pub workers: Arc<[WorkerState]>,
     /// What is being mined on.
     pub tip: Option<Tip>,
@@ -214,7 +214,6 @@ pub(crate) struct Tally {
     connections: Cell<usize>,
     pub difficulty: Cell<f64>,
     pub unsaved_rejects: Cell<u64>,
-    seen_ms: Cell<u64>,
     last_share_ms: Cell<Option<u64>>,
     best: Cell<f64>,
     meter: RefCell<Meter>,
@@ -225,20 +224,21 @@ pub(crate) struct Tally {
 pub(crate) struct Tallies(HashMap<WorkerId, Rc<Tally>>);
 
 impl Tallies {
-    /// The tally of `worker`, who was seen just now. With more than [`MOST_WORKERS`] the newcomer gets one that is shown
+    /// The tally of `worker`, who comes. With more than [`MOST_WORKERS`] the newcomer gets one that is shown
     /// nowhere: its shares count all the same.
     pub fn of(&mut self, worker: &Arc<Worker>, now_ms: u64) -> Rc<Tally> {
         if self.0.len() >= MOST_WORKERS && !self.0.contains_key(&worker.id()) {
             return Rc::new(Tally::new(worker.clone(), now_ms));
         }
-        let tally = self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms)));
-        tally.seen_ms.set(now_ms);
-        tally.clone()
+        self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms))).clone()
     }
 
-    /// Everyone, without those who left long ago.
+    /// Everyone, without those who left and have nothing to show: names cost nothing, and come and go by the thousand.
     pub fn states(&mut self, now_ms: u64) -> Vec<WorkerState> {
-        self.0.retain(|_, tally| tally.connections.get() > 0 || now_ms < tally.seen_ms.get() + WINDOW_MS);
+        self.0.retain(|_, tally| {
+            let has_worked = tally.last_share_ms.get().is_some_and(|at_ms| now_ms < at_ms + WINDOW_MS);
+            tally.connections.get() > 0 || tally.unsaved_rejects.get() > 0 || has_worked
+        });
         self.0.values().map(|tally| tally.state(now_ms)).collect()
     }
 
@@ -258,7 +258,6 @@ impl Tally {
             connections: Cell::new(0),
             difficulty: Cell::new(0.0),
             unsaved_rejects: Cell::new(0),
-            seen_ms: Cell::new(now_ms),
             last_share_ms: Cell::new(None),
             best: Cell::new(0.0),
             meter: RefCell::new(Meter::new(now_ms)),
@@ -279,7 +278,6 @@ impl Tally {
 
     /// Counts an accepted share.
     pub fn share(&self, work: Work, hash_difficulty: f64, now_ms: u64) {
-        self.seen_ms.set(now_ms);
         self.last_share_ms.set(Some(now_ms));
         self.best.set(self.best.get().max(hash_difficulty));
         self.meter.borrow_mut().add(work, now_ms);
@@ -377,6 +375,38 @@ mod tests {
                 .enumerate()
                 .all(|(times, &(why, count))| why == Closed::ALL[times] && count == times as u64 + 1)
         );
+    }
+
+    #[test]
+    fn who_left_is_remembered_for_work_and_not_for_a_name() {
+        let worker = |name: &str| {
+            let user = format!("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080.{name}");
+            Arc::new(Worker::parse(&user, bitcoin::Network::Regtest).unwrap())
+        };
+        let mut tallies = Tallies::default();
+        let mut come = |name: &str| {
+            let tally = tallies.of(&worker(name), 0);
+            tally.come(&Arc::from(""), "V2");
+            tally
+        };
+        let [_here, gone, worked, refused] = ["here", "gone", "worked", "refused"].map(&mut come);
+        worked.share(1, 1.0, 1_000);
+        refused.unsaved_rejects.set(1);
+        [gone, worked, refused].iter().for_each(|tally| tally.go());
+        let mut names = |now_ms| -> Vec<String> {
+            let mut names: Vec<String> =
+                tallies.states(now_ms).iter().map(|state| state.name.to_string()).collect();
+            tallies.take_rejects().for_each(drop);
+            names.sort();
+            names
+        };
+        assert_eq!(names(1_000), ["here", "refused", "worked"]);
+        assert_eq!(
+            names(1_000 + WINDOW_MS - 1),
+            ["here", "worked"],
+            "what was refused is in the spool by now"
+        );
+        assert_eq!(names(1_000 + WINDOW_MS), ["here"]);
     }
 
     #[test]

@@ -87,6 +87,21 @@ impl Session {
         }
     }
 
+    /// Whether it has more to say than it said at once.
+    pub fn has_more(&self) -> bool {
+        match self {
+            Self::V1(_) => false,
+            Self::V2(session) => session.has_more(),
+        }
+    }
+
+    /// Has it say a little more of that.
+    pub fn go_on(&mut self, now: Now<'_>, out: &mut Outcome) {
+        if let Self::V2(session) = self {
+            session.go_on(now, out);
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Now<'_>, out: &mut Outcome) {
         match self {
@@ -130,6 +145,8 @@ pub struct Outcome {
     pub credits: Vec<Credit>,
     /// Refused submissions: whose, where that is known, and why.
     pub refused: Vec<(Option<usize>, Reason)>,
+    /// How much else was asked for that counts against the budget of the connection, as submissions do.
+    pub asked: usize,
     /// What was held back by a limit.
     pub limited: Vec<Limited>,
     /// Bytes for the miner, behind those for others.

@@ -5,6 +5,7 @@
 //! connection but by its own socket.
 
 use std::{
+    collections::VecDeque,
     io, mem,
     net::SocketAddr,
     rc::Rc,
@@ -40,6 +41,7 @@ use crate::{
 use fanout::Fanout;
 
 mod fanout;
+mod unfinished;
 
 /// Sockets that are served in one turn.
 const EVENTS: usize = 128;
@@ -93,6 +95,8 @@ pub(crate) struct Shard {
     /// Connections to read again, and listeners to accept from again, though no event says so: there was more than a turn
     /// takes.
     again: Vec<Token>,
+    /// Connections whose sessions have more to say than they said at once.
+    unfinished: VecDeque<usize>,
     /// Connections that handed in too much, and listeners that failed: when to go on with them, in milliseconds of the
     /// shard's clock.
     paused: Vec<(u64, Token)>,
@@ -151,6 +155,7 @@ impl Shard {
             fanout: Fanout::new(round_ms, now.ms),
             look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
+            unfinished: VecDeque::new(),
             paused: Vec::new(),
             complain_ms: 0,
             handshakes: HANDSHAKES,
@@ -195,12 +200,13 @@ impl Shard {
         self.resume();
         self.settle();
         self.fan_out();
+        self.go_on();
         self.look_after();
     }
 
     /// How long to wait for something to happen, if not until it does.
     fn patience(&self) -> Option<Duration> {
-        if !self.again.is_empty() || self.fanout.is_under_way() {
+        if !self.again.is_empty() || !self.unfinished.is_empty() || self.fanout.is_under_way() {
             return Some(Duration::ZERO);
         }
         let next = self.paused.iter().map(|(until_ms, _)| until_ms.saturating_sub(self.now.ms)).min();
@@ -288,7 +294,10 @@ impl Shard {
         let House { config, space, board, .. } = &self.house;
         let (its_config, its_space, its_board) = (config.clone(), space.clone(), board.clone());
         let session = match door.noise {
-            Some(_) => Session::V2(v2::Session::new(its_config, its_space, its_board)),
+            Some(_) => {
+                let allowance = self.house.gate.allowance(pass.address());
+                Session::V2(v2::Session::new(its_config, its_space, its_board, allowance))
+            }
             None => Session::V1(v1::Session::new(its_config, its_space, its_board)),
         };
         place.insert(Connection::new(stream, door, pass, session, &config.limits, self.now.ms));
@@ -312,6 +321,9 @@ impl Shard {
         have(connection, now, &mut self.turn.out, &mut self.scratch, &self.house);
         self.turn.out.limited.drain(..).for_each(|what| self.house.closed.held_back(what));
         self.turn.note(index, connection, place, &self.house.config.limits, self.now);
+        if connection.session.has_more() && !mem::replace(&mut connection.is_unfinished, true) {
+            self.unfinished.push_back(index);
+        }
     }
 
     fn read(&mut self, index: usize) {
@@ -383,6 +395,8 @@ impl Shard {
             Ok(true) => {
                 if mem::take(&mut connection.is_owed) {
                     self.hear(index, |connection, now, out| connection.session.posted(now, out));
+                } else if connection.session.has_more() {
+                    self.hear(index, |connection, now, out| connection.session.go_on(now, out));
                 }
                 self.again(Token(index));
             }

@@ -85,6 +85,11 @@ impl Turn {
             }
         }
         let has_shares = !self.out.credits.is_empty();
+        let asked = std::mem::take(&mut self.out.asked);
+        let submits = self.out.refused.len() + self.out.credits.len();
+        if submits + asked > 0 {
+            connection.spend(submits, asked, now.ms);
+        }
         if has_shares || !self.out.refused.is_empty() {
             self.judged(connection, limits, now);
         }
@@ -107,7 +112,6 @@ impl Turn {
     fn judged(&mut self, connection: &mut Connection, limits: &Limits, now: Moment) {
         let (credits, refused) = (&mut self.out.credits, &mut self.out.refused);
         let breadth = connection.session.breadth();
-        connection.spend(refused.len() + credits.len(), now.ms);
         if connection.weigh(refused, credits.len(), now.ms) > f64::from(limits.points) * breadth {
             self.out.close.get_or_insert(Closed::BadSubmits);
         }

@@ -418,6 +418,9 @@ fn vardiff(file: &file::Vardiff) -> Result<VardiffConfig, String> {
 fn limits(file: &file::Limits) -> Result<Limits, String> {
     let usual = Limits::default();
     let seconds = |given: Option<u64>, usual: Duration| given.map_or(usual, Duration::from_secs);
+    let channels = file.channels.unwrap_or(usual.channels);
+    // Who allows a connection more has them held back by no limit that he did not name.
+    let wider = |given: Option<usize>, usual: usize| given.unwrap_or(usual.max(channels));
     let limits = Limits {
         connections: file.connections.unwrap_or(usual.connections),
         per_address: file.per_address.unwrap_or(usual.per_address),
@@ -425,7 +428,10 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
         line_before_authorize: file.line_before_authorize.unwrap_or(usual.line_before_authorize),
         line: file.line.unwrap_or(usual.line),
         workers: file.workers.unwrap_or(usual.workers),
-        channels: file.channels.unwrap_or(usual.channels),
+        channels,
+        channels_per_address: wider(file.channels_per_address, usual.channels_per_address),
+        channels_per_network: wider(file.channels_per_network, usual.channels_per_network),
+        channels_in_all: wider(file.channels_in_all, usual.channels_in_all),
         submits_per_second: file.submits_per_second.unwrap_or(usual.submits_per_second),
         points: file.points.unwrap_or(usual.points),
         offences: file.offences.unwrap_or(usual.offences),
@@ -446,10 +452,14 @@ fn limits(file: &file::Limits) -> Result<Limits, String> {
     if limits.line_before_authorize < 512 {
         return Err("limits.line_before_authorize: miners need lines of 512 bytes at least".into());
     }
-    let Limits { connections, per_address, per_network, workers, channels, .. } = limits;
-    if [connections, per_address, per_network, workers, channels].contains(&0) {
+    let Limits { connections, per_address, per_network, workers, .. } = limits;
+    let Limits { channels_per_address, channels_per_network, channels_in_all, .. } = limits;
+    let of_channels = [channels, channels_per_address, channels_per_network, channels_in_all];
+    if [connections, per_address, per_network, workers].iter().chain(&of_channels).any(|&most| most == 0) {
         return Err(
-            "limits: connections, per_address, per_network, workers and channels must be at least 1".into()
+            "limits: connections, per_address, per_network, workers, channels, channels_per_address, \
+                    channels_per_network and channels_in_all must be at least 1"
+                .into(),
         );
     }
     Ok(limits)

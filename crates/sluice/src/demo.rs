@@ -2,7 +2,7 @@
 //! does is done here by the same code, with another node.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,8 +10,9 @@ use std::{
 use bitcoin::{Address, Network, ScriptBuf, WitnessProgram, WitnessVersion};
 use ledger::{Scheme, SpoolConfig, Terms};
 use pool::{Acks, Limits, VardiffConfig};
-use sandbox::{Chain, ChainConfig, MinerConfig};
+use sandbox::{Chain, ChainConfig, Kind, MinerConfig, Protocol};
 use share::Difficulty;
+use stratum::noise::PoolUrl;
 use tokio::sync::watch;
 
 use crate::{
@@ -22,9 +23,34 @@ use crate::{
 
 /// A block comes about this often.
 const BLOCK_INTERVAL: Duration = Duration::from_secs(30);
-/// The miners: whose they are, what they are called, and hashes a second.
-const MINERS: [(u8, &str, f64); 5] =
-    [(1, "attic", 240e3), (1, "cellar", 120e3), (2, "barn", 160e3), (3, "shed", 80e3), (4, "desk", 40e3)];
+/// The miners, most of which still speak V1.
+const MINERS: [Demonstrator; 6] = [
+    Demonstrator::new(1, "attic", 240e3, None),
+    Demonstrator::new(1, "cellar", 120e3, None),
+    Demonstrator::new(2, "barn", 160e3, None),
+    Demonstrator::new(3, "shed", 80e3, None),
+    Demonstrator::new(4, "desk", 40e3, None),
+    Demonstrator::new(5, "loft", 120e3, Some(Kind::Extended)),
+];
+/// Where Stratum V2 is served if that port is free and nobody says otherwise.
+const STRATUM_V2: u16 = 3336;
+
+/// A miner of the demo.
+struct Demonstrator {
+    /// Whose it is, by the number of the address.
+    owner: u8,
+    name: &'static str,
+    /// Hashes a second.
+    hashrate: f64,
+    /// It speaks V2, on a channel of this kind.
+    v2: Option<Kind>,
+}
+
+impl Demonstrator {
+    const fn new(owner: u8, name: &'static str, hashrate: f64, v2: Option<Kind>) -> Self {
+        Self { owner, name, hashrate, v2 }
+    }
+}
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -34,6 +60,9 @@ pub struct Options {
     /// Where miners connect.
     #[arg(long, default_value = "0.0.0.0:3333")]
     stratum: SocketAddr,
+    /// Where miners connect that speak Stratum V2; by default beside the others at port 3336, or at a free one.
+    #[arg(long)]
+    stratum_v2: Option<SocketAddr>,
     /// Leave the ledger in this directory, which must be empty; without it, it is gone at the end.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -61,7 +90,7 @@ pub async fn demo(options: Options) -> Result<(), Failure> {
 }
 
 async fn demo_in(dir: &Path, options: &Options) -> Result<(), Failure> {
-    let hashrate: f64 = MINERS.iter().map(|miner| miner.2).sum();
+    let hashrate: f64 = MINERS.iter().map(|miner| miner.hashrate).sum();
     let difficulty = hashrate * BLOCK_INTERVAL.as_secs_f64() / 2f64.powi(32);
     let chain = Chain::new(ChainConfig {
         block_interval: BLOCK_INTERVAL,
@@ -84,8 +113,20 @@ async fn demo_in(dir: &Path, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+impl Options {
+    /// Where V2 is served. The port is one that is free, unless it was named.
+    fn stratum_v2(&self) -> SocketAddr {
+        let free = |port| {
+            let listener = TcpListener::bind(SocketAddr::new(self.stratum.ip(), port));
+            listener.and_then(|listener| listener.local_addr()).ok()
+        };
+        let usual = SocketAddr::new(self.stratum.ip(), STRATUM_V2);
+        self.stratum_v2.or_else(|| free(STRATUM_V2)).or_else(|| free(0)).unwrap_or(usual)
+    }
+}
+
 fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
-    let pool = address(0)?;
+    let (pool, stratum_v2) = (address(0)?, options.stratum_v2());
     let difficulty =
         |value| Difficulty::new(value).ok_or_else(|| Failure::usage("a difficulty must be above zero"));
     Ok(Config {
@@ -105,11 +146,14 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         v1_tls: Vec::new(),
         tls: None,
         proxies: Vec::new(),
-        v2: Vec::new(),
+        v2: vec![stratum_v2],
         authority_key: dir.join("authority.key"),
         certificate_validity: Duration::from_secs(24 * 60 * 60),
         acks: Acks::default(),
-        public: Some(vec![format!("stratum+tcp://{}", reachable(options.stratum))]),
+        public: Some(vec![
+            format!("stratum+tcp://{}", reachable(options.stratum)),
+            format!("stratum2+tcp://{}", reachable(stratum_v2)),
+        ]),
         shards: 2,
         vardiff: VardiffConfig {
             shares_per_minute: 20.0,
@@ -130,18 +174,21 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
 }
 
 fn mine(
-    miner: &(u8, &'static str, f64),
+    miner: &Demonstrator,
     running: &Running,
     mut stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
-    let &(owner, name, hashrate) = miner;
-    let port = running.v1.first().map_or(3333, SocketAddr::port);
+    let &Demonstrator { owner, name, hashrate, v2 } = miner;
+    let (port, protocol) = match (v2, running.v2.first()) {
+        (Some(kind), Some(url)) => (url.port, Protocol::V2(url.key, kind)),
+        _ => (running.v1.first().map_or(3333, SocketAddr::port), Protocol::V1),
+    };
     let user = address(owner).map(|address| format!("{address}.{name}"));
     async move {
         let Ok(user) = user else { return };
         let connect = format!("127.0.0.1:{port}");
         let config = MinerConfig {
-            protocol: sandbox::Protocol::V1,
+            protocol,
             connect,
             user,
             password: "x".into(),
@@ -166,6 +213,10 @@ fn greet(running: &Running, options: &Options) {
     );
     println!("  dashboard    http://{}/", running.api);
     println!("  your miner   stratum+tcp://{}", reachable(SocketAddr::new(options.stratum.ip(), port)));
+    for PoolUrl { host, port, key } in &running.v2 {
+        let host = host.parse().unwrap_or(options.stratum.ip());
+        println!("  in V2        stratum2+tcp://{}/{key}", reachable(SocketAddr::new(host, *port)));
+    }
     println!("               user {example}.rig1, password x");
     println!("               (the chain is a toy, and so is the address: any regtest address will do)");
     println!(

@@ -100,6 +100,14 @@ fn log(command: &Command) {
     log.with_ansi(is_terminal).with_target(false).init();
 }
 
+/// What the configuration comes to, with what it points at.
+fn check(config: &Config) -> Result<(), Failure> {
+    let key = (!config.v2.is_empty()).then(|| authority::describe(&config.authority_key)).transpose()?;
+    println!("{config}");
+    key.into_iter().for_each(|key| println!("{key}"));
+    Ok(())
+}
+
 fn carry_out(command: Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -108,7 +116,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => runtime.block_on(demo::demo(options)),
         Command::Run(file) => runtime.block_on(run::run(file.load()?)),
-        Command::Check(file) => file.load().map(|config| println!("{config}")),
+        Command::Check(file) => check(&file.load()?),
         Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
         Command::Payout(command) => runtime.block_on(payout::payout(command)),
         Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),

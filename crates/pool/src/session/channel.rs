@@ -108,6 +108,11 @@ impl Channel {
         self.posting.is_some_and(|last| last >= posting)
     }
 
+    /// The latest id of those that jobs were given under; 0 without any.
+    pub fn latest_job(&self) -> u32 {
+        self.jobs.iter().map(|given| given.work.id).max().unwrap_or(0)
+    }
+
     /// Whether a job of this tip makes all those given before stale.
     pub fn is_new_tip(&self, tip: u64) -> bool {
         self.jobs.is_empty() || tip != self.seen.tip()

@@ -155,6 +155,8 @@ impl Session {
 
     fn call(&mut self, request: v1::Request<'_>, now: Now<'_>, out: &mut Outcome) {
         let id = request.id;
+        // Submissions are counted when they are judged.
+        out.asked += usize::from(!matches!(request.call, Call::Submit(_)));
         let changed = match request.call {
             Call::Submit(submit) => self.submit(&id, &submit, now, out),
             Call::Subscribe { agent, session } => {
@@ -359,8 +361,8 @@ impl Session {
         Ok(earned.is_current && channel.vardiff.share(now.ms))
     }
 
-    /// Sends the current work, with the difficulty before it if that is news; under a job id of its own if this
-    /// session had the posting's before.
+    /// Sends the current work, with the difficulty before it if that is news; under another job id if this session had the
+    /// posting's before. Those who need one at about the same time share it; nobody waits.
     fn send_job(&mut self, now: Now<'_>, out: &mut Outcome) {
         let (Some(posting), Some(worker), Some(channel)) =
             (now.posting, self.workers.first(), &mut self.channel)
@@ -383,7 +385,9 @@ impl Session {
         let again = channel.has(posting.id);
         let class = self.board.class(worker, Needs::of(&self.agent).coinbase_bytes);
         let work = match again {
-            true => posting.work_again(&class, worker, EXTRANONCE),
+            true => posting
+                .reissue(&class, worker, EXTRANONCE, channel.latest_job(), now.ms)
+                .and_then(|shared| shared.map_or_else(|| posting.work_again(&class, worker, EXTRANONCE), Ok)),
             false => posting.work_of(&class, worker, EXTRANONCE),
         };
         let work = match work {

@@ -4,6 +4,8 @@
 //! in the frame that the board has encoded. Who takes standard jobs only is sent one for each channel. No id is ever used
 //! twice on a connection, be it of a channel or of a group.
 //!
+//! What is for many is done in slices ([`Session::go_on`]): a proxy with thousands of channels makes nobody else wait.
+//!
 //! Jobs are counted. A channel's target holds for the jobs from the one after it was said on, so a share is judged by the
 //! target that its job was given at, as the specification has it: at once if the job was for the block that is mined on,
 //! and otherwise when its block begins, which here is at once too.
@@ -15,18 +17,10 @@
 use std::sync::Arc;
 
 use ledger::Worker;
-use stratum::v2::{
-    Fault, Frame,
-    common::Common,
-    encode,
-    extensions::Negotiation,
-    mining::{Mining, SetTarget},
-};
+use stratum::v2::{Fault, Frame, common::Common, extensions::Negotiation, mining::Mining};
 
 use super::{Now, Outcome};
-use crate::{
-    Config, agent::Needs, board::Board, board::frames, closed::Closed, limited::Limited, space::Space,
-};
+use crate::{Config, board::Board, closed::Closed, gate::Allowance, space::Space};
 use channels::Channels;
 use crew::Crew;
 use setup::Setup;
@@ -35,8 +29,10 @@ mod acks;
 mod channel;
 mod channels;
 mod crew;
+mod deal;
 mod group;
 mod open;
+mod retarget;
 mod setup;
 mod submit;
 
@@ -52,6 +48,10 @@ pub struct Session {
     /// What was agreed on, once it was.
     setup: Option<Setup>,
     channels: Channels,
+    /// How many of those it may have.
+    allowance: Allowance,
+    /// Channels whose difficulty has changed, which are still to be told.
+    changed: Vec<u32>,
     crew: Crew,
     /// How many names of workers stand beside its channels.
     names: usize,
@@ -62,8 +62,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session whose connection is encrypted by now.
-    pub fn new(config: Arc<Config>, space: Space, board: Arc<Board>) -> Self {
+    /// A session on a new connection, with as many channels as `allowance` gives it.
+    pub fn new(config: Arc<Config>, space: Space, board: Arc<Board>, allowance: Allowance) -> Self {
         let crew = Crew::new(config.limits.channels.saturating_add(config.limits.workers));
         Self {
             config,
@@ -72,6 +72,8 @@ impl Session {
             agent: Arc::from(""),
             setup: None,
             channels: Channels::default(),
+            allowance,
+            changed: Vec::new(),
             crew,
             names: 0,
             has_opened: false,
@@ -82,6 +84,11 @@ impl Session {
     /// What the miner calls itself.
     pub fn agent(&self) -> &Arc<str> {
         &self.agent
+    }
+
+    /// It comes from somebody for whom a proxy speaks, whose allowance this is.
+    pub fn comes_from(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
     }
 
     /// Whether the connection is set up.
@@ -124,9 +131,12 @@ impl Session {
         };
         match frame.header.extension() {
             Mining::EXTENSION => self.mining(frame, now, out),
-            Negotiation::EXTENSION => setup.negotiate(frame, out),
+            Negotiation::EXTENSION => {
+                out.asked += 1;
+                setup.negotiate(frame, out);
+            }
             // What belongs to an extension that is not spoken here is passed over.
-            _ => {}
+            _ => out.asked += 1,
         }
     }
 
@@ -142,6 +152,9 @@ impl Session {
                 return;
             }
         };
+        // Shares are counted when they are judged.
+        let is_share = matches!(message, Mining::SubmitSharesExtended(_) | Mining::SubmitSharesStandard(_));
+        out.asked += usize::from(!is_share);
         match message {
             Mining::SubmitSharesExtended(share) => self.submit_extended(&share, tail, now, out),
             Mining::SubmitSharesStandard(share) => self.submit_standard(&share, now, out),
@@ -165,11 +178,26 @@ impl Session {
     pub fn tick(&mut self, now: Now<'_>, out: &mut Outcome) {
         self.crew.tick();
         self.channels.acknowledge(&self.config.acks, now.ms, &mut out.reply);
-        let network = now.posting.map(|posting| posting.network_difficulty());
-        for id in self.channels.tick(network, now.ms) {
-            self.retarget(id, now, out);
+        // Those that changed at the last look come first.
+        if self.changed.is_empty() {
+            let network = now.posting.map(|posting| posting.network_difficulty());
+            self.changed = self.channels.tick(network, now.ms);
         }
+        self.retarget_some(now, out);
         self.give_up(now, out);
+    }
+
+    /// Whether there is more to say than was said at once: see [`Self::go_on`].
+    pub fn has_more(&self) -> bool {
+        self.channels.has_more() || !self.changed.is_empty()
+    }
+
+    /// Says a little more of it.
+    pub fn go_on(&mut self, now: Now<'_>, out: &mut Outcome) {
+        match self.channels.has_more() {
+            true => self.channels.deal(&mut out.reply),
+            false => self.retarget_some(now, out),
+        }
     }
 
     /// As in V1 (C-39): who had work goes at once, who comes at a bad time waits a little.
@@ -184,49 +212,18 @@ impl Session {
         }
     }
 
-    /// Sends the current work to all that lack it.
+    /// Begins to send the current work to all that lack it.
     fn refresh(&mut self, now: Now<'_>, out: &mut Outcome) {
         let Some(posting) = now.posting.filter(|posting| self.lacks(posting.id)) else { return };
         let only_standard = self.setup.as_ref().is_some_and(|setup| setup.only_standard);
-        self.channels.refresh(posting, only_standard, &mut out.reply);
-    }
-
-    /// Has the channel's target follow its difficulty. If it is another, the client is told, and given a job that it holds
-    /// for.
-    fn retarget(&mut self, id: u32, now: Now<'_>, out: &mut Outcome) {
-        let at_once = Needs::of(&self.agent).jobs_at_once;
-        let (next, tip_from) = self.channels.next_job();
-        let Some((channel, group)) = self.channels.get_mut(id) else { return };
-        if !channel.set_target(next, tip_from) {
-            return;
-        }
-        out.shown.push((channel.worker, channel.difficulty()));
-        let target = SetTarget { channel_id: id, maximum_target: channel.target().to_le_bytes() };
-        encode(&target, &mut out.reply);
-        // Without work there was none before, and the first that comes has the new target.
-        let Some((posting, (_, current))) = now.posting.zip(group.current()) else { return };
-        if posting.tip != current.tip || !channel.pace.allows(false, at_once, now.ms) {
-            // The next job comes soon: within a minute it does in any case.
-            return out.limited.push(Limited::Jobs);
-        }
-        let after = channel.last_own().map_or(current.id, |own| own.max(current.id));
-        let work = match posting.reissue(&group.key.0, &group.payee, group.size(), after, now.ms) {
-            Ok(Some(work)) => work,
-            Ok(None) => return out.limited.push(Limited::Jobs),
-            Err(error) => return tracing::error!(%error, "no job: no valid coinbase"),
-        };
-        match (channel.kind.extranonce(&[]), work.frames()) {
-            (Some(extranonce), _) => frames::write_standard(&work, id, &extranonce, &mut out.reply),
-            (None, Some(frames)) => frames.write_active(id, &mut out.reply),
-            (None, None) => return channels::cannot_say(&work),
-        }
-        channel.give(next, work);
-        self.channels.counted(next);
+        self.channels.begin_deal(posting, only_standard);
+        self.channels.deal(&mut out.reply);
     }
 
     /// Takes a channel out of the books.
     fn forget(&mut self, id: u32, now_ms: u64, out: &mut Outcome) {
         let Some(channel) = self.channels.remove(id) else { return };
+        self.allowance.give_back();
         if let (Some(worker), Some(proven)) = (self.crew.worker(channel.worker), channel.vardiff.proven()) {
             self.board.memory.keep(Worker::id(worker), proven, now_ms);
         }

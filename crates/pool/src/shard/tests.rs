@@ -15,7 +15,10 @@ use stratum::{
         Message,
         common::SetupConnection,
         encode_long,
-        mining::{OpenExtendedMiningChannel, SubmitSharesExtended},
+        mining::{
+            OpenExtendedMiningChannel, OpenStandardMiningChannel, SubmitSharesExtended, UpdateChannel,
+            flags::REQUIRES_STANDARD_JOBS,
+        },
         wire::{B32, HashRate, Str255},
     },
 };
@@ -244,28 +247,98 @@ impl Client {
     }
 }
 
-#[tokio::test]
-async fn a_share_of_v2_allocates_nothing_from_the_socket_to_its_reply() {
+impl Client {
+    fn set_up(&mut self, flags: u32) {
+        let text = |text: &'static str| Str255::new(text.as_bytes()).unwrap();
+        self.say(&SetupConnection {
+            protocol: 0,
+            min_version: 2,
+            max_version: 2,
+            flags,
+            endpoint_host: text("pool"),
+            endpoint_port: 1,
+            vendor: text("test"),
+            hardware_version: text(""),
+            firmware: text(""),
+            device_id: text(""),
+        });
+    }
+}
+
+fn v2() -> Bench {
     let noise = Noise::new(AuthorityKey::from_bytes([1; 32]).unwrap(), Duration::from_secs(3600));
-    let mut bench = Bench::behind(Door { noise: Some(noise), ..Door::default() });
+    Bench::behind(Door { noise: Some(noise), ..Door::default() })
+}
+
+#[tokio::test]
+async fn others_are_answered_while_a_proxy_with_many_standard_channels_hears_of_a_block() {
+    const MANY: u32 = 1_000;
+    let mut bench = v2();
+    bench.post(2).await;
+    let [mut proxy, mut other] = [Client::open(&mut bench), Client::open(&mut bench)];
+    proxy.set_up(REQUIRES_STANDARD_JOBS);
+    other.set_up(0);
+    bench.turns(2);
+    assert_eq!((proxy.hear().0, other.hear().0), (0x01, 0x01));
+    for request_id in 0..MANY {
+        proxy.say(&OpenStandardMiningChannel {
+            request_id,
+            user_identity: Str255::new(USER.as_bytes()).unwrap(),
+            nominal_hash_rate: HashRate(0.0),
+            max_target: [0xff; 32],
+        });
+        bench.turns(1);
+        let kinds: Vec<u8> = (0..3).map(|_| proxy.hear().0).collect();
+        assert_eq!(kinds, [0x11, 0x15, 0x20]);
+    }
+    bench.post(3).await;
+    // In the turn in which the block is heard of, somebody else says something.
+    other.say(&UpdateChannel { channel_id: 7, nominal_hash_rate: HashRate(0.0), maximum_target: [0xff; 32] });
+    let is_under_way = |bench: &Bench| bench.shard.connections.iter().any(|(_, one)| one.session.has_more());
+    bench.turns(1);
+    assert_eq!(other.hear().0, 0x17, "UpdateChannel.Error");
+    let mut turns = 1;
+    while is_under_way(&bench) {
+        bench.turns(1);
+        turns += 1;
+    }
+    assert!((3..50).contains(&turns), "{turns}");
+    let told: Vec<u8> = (0..2 * MANY).map(|_| proxy.hear().0).collect();
+    assert!(told.chunks(2).all(|pair| pair == [0x15, 0x20]));
+}
+
+#[tokio::test]
+async fn f31_who_asks_for_much_is_read_more_slowly() {
+    let mut bench = v2();
+    let limits = Limits { submits_per_second: 100, ..Limits::default() };
+    bench.shard.house.config = Arc::new(Config { limits, ..(*bench.shard.house.config).clone() });
     bench.post(2).await;
     let mut client = Client::open(&mut bench);
-    let text = |text: &'static str| Str255::new(text.as_bytes()).unwrap();
-    client.say(&SetupConnection {
-        protocol: 0,
-        min_version: 2,
-        max_version: 2,
-        flags: 0,
-        endpoint_host: text("pool"),
-        endpoint_port: 1,
-        vendor: text("test"),
-        hardware_version: text(""),
-        firmware: text(""),
-        device_id: text(""),
-    });
+    client.set_up(0);
+    bench.turns(2);
+    // Four of these count as a share.
+    let update =
+        UpdateChannel { channel_id: 7, nominal_hash_rate: HashRate(0.0), maximum_target: [0xff; 32] };
+    let mut ask = |bench: &mut Bench, count: usize| {
+        (0..count).for_each(|_| client.say(&update));
+        bench.turns(3);
+        let is_paused = |bench: &Bench| bench.shard.connections.iter().any(|(_, one)| one.is_paused);
+        is_paused(bench)
+    };
+    assert!(!ask(&mut bench, 100) && !ask(&mut bench, 200));
+    ask(&mut bench, 200);
+    assert!(ask(&mut bench, 1), "what comes after that waits");
+}
+
+#[tokio::test]
+async fn a_share_of_v2_allocates_nothing_from_the_socket_to_its_reply() {
+    let mut bench = v2();
+    bench.post(2).await;
+    let mut client = Client::open(&mut bench);
+    client.set_up(0);
     client.say(&OpenExtendedMiningChannel {
         request_id: 1,
-        user_identity: text(USER),
+        user_identity: Str255::new(USER.as_bytes()).unwrap(),
         nominal_hash_rate: HashRate(0.0),
         max_target: [0xff; 32],
         min_extranonce_size: 8,

@@ -63,7 +63,9 @@ fn what_is_wrong_is_said_with_its_place() {
     check("# ack_shares = 10", "ack_shares = 0", "stratum.ack_shares");
     check("# ack_seconds = 1.0", "ack_seconds = -1.0", "stratum.ack_seconds");
     check("# certificate_validity = 86400", "certificate_validity = 60", "stratum.certificate_validity");
-    check("\n[ledger]", "\n[limits]\nchannels = 0\n[ledger]", "at least 1");
+    for key in ["channels", "channels_per_address", "channels_per_network", "channels_in_all"] {
+        check("\n[ledger]", &format!("\n[limits]\n{key} = 0\n[ledger]"), "at least 1");
+    }
     check("v1 = [\"0.0.0.0:3333\"]", "v1 = [\"127.0.0.1:8080\"]", "api.listen and stratum.v1");
     let tls = "v1 = [\"0.0.0.0:3333\"]\nv1_tls = [\"0.0.0.0:3334\"]";
     check("v1 = [\"0.0.0.0:3333\"]", tls, "tls_certificate and stratum.tls_key");
@@ -112,6 +114,19 @@ fn every_scheme_is_one_and_says_what_it_comes_to() {
     check("pps_plus", "balance", (Scheme::PpsPlus { factor: 2 }, false), "the fees of a block are divided");
     let free = load(SAMPLE, &[("POOL__SCHEME", "pps"), ("POOL__FEE_PERCENT", "0.0")]).unwrap();
     assert!(free.to_string().contains("the reserve is used up"), "{free}");
+}
+
+#[test]
+fn who_allows_a_connection_more_channels_allows_them_to_all() {
+    let channels = |set: &[(&str, &str)]| {
+        let Limits { channels, channels_per_address, channels_per_network, channels_in_all, .. } =
+            load(SAMPLE, set).unwrap().limits;
+        [channels, channels_per_address, channels_per_network, channels_in_all]
+    };
+    assert_eq!(channels(&[]), [10_000, 20_000, 40_000, 100_000]);
+    assert_eq!(channels(&[("LIMITS__CHANNELS", "30000")]), [30_000, 30_000, 40_000, 100_000]);
+    let both = [("LIMITS__CHANNELS", "30000"), ("LIMITS__CHANNELS_PER_ADDRESS", "5")];
+    assert_eq!(channels(&both), [30_000, 5, 40_000, 100_000], "what is said holds");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use share::{Difficulty, Extranonce, Target};
 
-use super::acks::Acks;
+use super::{acks::Acks, deal::Told};
 use crate::{
     board::{EXTRANONCE, Work},
     session::pace::Pace,
@@ -30,6 +30,8 @@ pub(super) struct Channel {
     terms: Terms,
     /// What jobs of before were given at, the latest last.
     earlier: Vec<Terms>,
+    /// What it was last told of by itself.
+    pub told: Option<Told>,
     /// Jobs that the group does not have.
     own: Vec<(u64, Arc<Work>)>,
     pub pace: Pace,
@@ -106,6 +108,7 @@ impl Channel {
             easiest,
             terms: Terms { from, target, work: target.work() },
             earlier: Vec::new(),
+            told: None,
             own: Vec::new(),
             pace: Pace::default(),
             acks: Acks::default(),

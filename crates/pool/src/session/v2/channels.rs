@@ -6,14 +6,12 @@ use ledger::{Class, Worker};
 use share::Difficulty;
 
 use super::{
-    channel::{Channel, Kind},
+    channel::Channel,
+    deal::{Deal, Told, begin_on, give},
     group::Group,
 };
 use crate::{
-    board::{
-        EXTRANONCE, Posting, Work,
-        frames::{write_standard, write_standard_on_new_tip},
-    },
+    board::{EXTRANONCE, Posting, Work},
     config,
     session::seen::Seen,
     space::{EXTRANONCE1, EXTRANONCE2, Space},
@@ -22,18 +20,20 @@ use crate::{
 /// See the module.
 #[derive(Default)]
 pub(super) struct Channels {
-    channels: HashMap<u32, Box<Channel>>,
-    groups: HashMap<u32, Group>,
+    pub(super) channels: HashMap<u32, Box<Channel>>,
+    pub(super) groups: HashMap<u32, Group>,
     /// Ids of groups by whom they pay and the size of their extranonce.
     by_class: HashMap<(Class, usize), u32>,
     /// Of channels and groups: none is used twice.
     last_id: u32,
     /// How many jobs were given, those to single channels counted too.
-    jobs: u64,
+    pub(super) jobs: u64,
     /// The first of these on the present tip.
     tip_from: u64,
-    /// The posting that all groups have the work of.
+    /// The posting that all groups have the work of, or are being told of.
     posting: Option<u32>,
+    /// Who is still to be told.
+    pub(super) deal: Deal,
     /// What was handed in on this tip.
     seen: Seen,
     /// Channels with shares that are not acknowledged yet.
@@ -56,15 +56,14 @@ impl Channels {
         self.channels.len()
     }
 
-    /// The ids of all of them.
+    /// The ids of all of them, as it is quickest to take them away.
     pub fn ids(&self) -> Vec<u32> {
-        self.channels.keys().copied().collect()
+        self.groups.values().flat_map(Group::members).collect()
     }
 
-    /// The ids of those in the group `id`.
+    /// The ids of those in the group `id`; likewise.
     pub fn of_group(&self, id: u32) -> Vec<u32> {
-        let is_in = |channel: &Channel| channel.group == id;
-        self.channels.iter().filter(|(_, channel)| is_in(channel)).map(|(id, _)| *id).collect()
+        self.groups.get(&id).map_or_else(Vec::new, |group| group.members().collect())
     }
 
     /// Whether `id` is a group's.
@@ -96,9 +95,19 @@ impl Channels {
         !self.channels.is_empty() && self.posting.is_some()
     }
 
+    /// Whether there was never any.
+    pub fn is_without_work(&self) -> bool {
+        self.posting.is_none()
+    }
+
     /// The number that the next job counts from, and that of the first on this tip.
     pub fn next_job(&self) -> (u64, u64) {
         (self.jobs + 1, self.tip_from)
+    }
+
+    /// A job is given that counts from a number of its own.
+    pub(super) fn count_job(&mut self) {
+        self.jobs += 1;
     }
 
     /// A channel alone was given the job `job`.
@@ -167,14 +176,16 @@ impl Channels {
         said: impl FnOnce(u32, &Channel, &mut Vec<u8>),
     ) -> Option<u32> {
         let id = self.next_id()?;
+        self.catch_up_group(group, out);
         let in_group = self.groups.get_mut(&group)?;
-        in_group.channels += 1;
+        in_group.add(id);
         let tip = self.seen.tip();
         let current = in_group.current().filter(|(_, work)| work.tip == tip);
-        let channel = make(id, current.map_or(self.jobs + 1, |(from, _)| from));
+        let mut channel = make(id, current.map_or(self.jobs + 1, |(from, _)| from));
         said(id, &channel, out);
         if let Some((_, work)) = current {
             begin_on(work, id, &channel.kind, out);
+            channel.told = in_group.posting().map(|posting| Told { posting, tip });
         }
         self.channels.insert(id, Box::new(channel));
         Some(id)
@@ -187,8 +198,8 @@ impl Channels {
             standard.has_earned |= channel.has_earned;
         }
         if let Some(group) = self.groups.get_mut(&channel.group) {
-            group.channels -= 1;
-            if group.channels == 0 {
+            group.remove(id);
+            if group.is_empty() {
                 self.by_class.remove(&group.key);
                 self.groups.remove(&channel.group);
             }
@@ -196,40 +207,15 @@ impl Channels {
         Some(channel)
     }
 
-    fn begin(&mut self, posting: &Posting) {
-        self.jobs += 1;
+    /// All that there are mine on `posting` from now on.
+    pub(super) fn begin(&mut self, posting: &Posting) {
+        self.deal.end();
+        self.count_job();
         if self.posting.is_none() || self.seen.tip() != posting.tip {
             self.tip_from = self.jobs;
             self.seen.begin(posting.tip);
         }
         self.posting = Some(posting.id);
-    }
-
-    /// Gives all groups the work of `posting`, and says so to them; or to their channels, if those take standard jobs only.
-    pub fn refresh(&mut self, posting: &Arc<Posting>, only_standard: bool, out: &mut Vec<u8>) {
-        let had_work = self.posting.is_some();
-        let is_new_tip = !had_work || self.seen.tip() != posting.tip;
-        self.begin(posting);
-        for (&id, group) in &mut self.groups {
-            let work = give(group, self.jobs, posting).filter(|_| had_work && !only_standard);
-            match work.map(|work| (work, work.frames())) {
-                Some((_, Some(frames))) if is_new_tip => frames.write_new_tip(id, out),
-                Some((_, Some(frames))) => frames.write_active(id, out),
-                Some((work, None)) => cannot_say(work),
-                None => {}
-            }
-        }
-        // The first that a channel hears of is for itself.
-        if !had_work || only_standard {
-            for (&id, channel) in &self.channels {
-                let current = self.groups.get(&channel.group).and_then(Group::current);
-                let Some((_, work)) = current.filter(|(from, _)| *from == self.jobs) else { continue };
-                match channel.kind.extranonce(&[]) {
-                    Some(extranonce) if !is_new_tip => write_standard(work, id, &extranonce, out),
-                    _ => begin_on(work, id, &channel.kind, out),
-                }
-            }
-        }
     }
 
     /// Looks after the difficulty of all; the ids of those that have another now.
@@ -274,29 +260,6 @@ impl Channels {
             acks.is_noted = acks.wait();
             acks.is_noted
         });
-    }
-}
-
-/// Gives `group` the work of `posting`, if there is any.
-fn give<'a>(group: &'a mut Group, from: u64, posting: &Posting) -> Option<&'a Arc<Work>> {
-    match posting.work_of(&group.key.0, &group.payee, group.size()) {
-        Ok(work) => {
-            group.give(from, work);
-            group.current().map(|(_, work)| work)
-        }
-        Err(error) => {
-            tracing::error!(%error, "no job: no valid coinbase");
-            None
-        }
-    }
-}
-
-/// Gives a channel its first job of a tip: one to come, and then that it has come.
-fn begin_on(work: &Arc<Work>, id: u32, kind: &Kind, out: &mut Vec<u8>) {
-    match (kind.extranonce(&[]), work.frames()) {
-        (Some(extranonce), _) => write_standard_on_new_tip(work, id, &extranonce, out),
-        (None, Some(frames)) => frames.write_new_tip(id, out),
-        (None, None) => cannot_say(work),
     }
 }
 

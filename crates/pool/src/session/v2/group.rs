@@ -15,8 +15,10 @@ pub(super) struct Group {
     pub payee: Arc<Worker>,
     /// Whom it pays, and bytes of the whole extranonce.
     pub key: (Class, usize),
-    /// How many channels there are in it.
-    pub channels: usize,
+    /// The channels in it. Ids only ever grow, so it is sorted.
+    members: Vec<u32>,
+    /// The posting that its latest job is of.
+    posting: Option<u32>,
     /// Jobs with the number that they count from, the latest last.
     jobs: VecDeque<(u64, Arc<Work>)>,
 }
@@ -24,7 +26,39 @@ pub(super) struct Group {
 impl Group {
     /// One without a channel.
     pub fn new(key: (Class, usize), payee: Arc<Worker>) -> Self {
-        Self { key, payee, channels: 0, jobs: VecDeque::new() }
+        Self { payee, key, members: Vec::new(), posting: None, jobs: VecDeque::new() }
+    }
+
+    /// A channel begins, whose id is later than all others.
+    pub fn add(&mut self, channel: u32) {
+        self.members.push(channel);
+    }
+
+    /// A channel has ended.
+    pub fn remove(&mut self, channel: u32) {
+        if let Ok(at) = self.members.binary_search(&channel) {
+            self.members.remove(at);
+        }
+    }
+
+    /// Whether there is no channel in it.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The channels in it, the last first: so taking one away moves no other.
+    pub fn members(&self) -> impl Iterator<Item = u32> + '_ {
+        self.members.iter().rev().copied()
+    }
+
+    /// The posting that its latest job is of.
+    pub fn posting(&self) -> Option<u32> {
+        self.posting
+    }
+
+    /// Whether its latest job is of this posting.
+    pub fn has(&self, posting: u32) -> bool {
+        self.posting == Some(posting)
     }
 
     /// Bytes of the whole extranonce.
@@ -42,8 +76,9 @@ impl Group {
         self.jobs.iter().rev().find(|(_, work)| work.id == id).map(|(from, work)| (*from, work))
     }
 
-    /// Notes that all of its channels are given `work`.
-    pub fn give(&mut self, from: u64, work: Arc<Work>) {
+    /// Notes that all of its channels are given `work`, which is of `posting`.
+    pub fn give(&mut self, from: u64, work: Arc<Work>, posting: u32) {
+        self.posting = Some(posting);
         if self.jobs.len() == JOBS {
             self.jobs.pop_front();
         }

@@ -83,7 +83,8 @@ impl Session {
         Ok(Open { user, rate, easiest })
     }
 
-    /// Opens a standard channel, or an extended one with `rolled` bytes for the client. Says so, and gives it work.
+    /// Opens a standard channel, or an extended one with `rolled` bytes for the client, if one more is allowed. Says so, and
+    /// gives it work.
     fn open(
         &mut self,
         wanted: &Open<'_>,
@@ -92,10 +93,21 @@ impl Session {
         now: Now<'_>,
         out: &mut Outcome,
     ) -> Result<(), &'static str> {
-        if self.channels.len() >= self.config.limits.channels {
-            out.limited.push(Limited::Channels);
+        if let Err(what) = self.allowance.take() {
+            out.limited.push(what);
             return Err(code::CHANNEL_CAPACITY_EXHAUSTED);
         }
+        self.open_allowed(wanted, rolled, request_id, now, out).inspect_err(|_| self.allowance.give_back())
+    }
+
+    fn open_allowed(
+        &mut self,
+        wanted: &Open<'_>,
+        rolled: Option<usize>,
+        request_id: u32,
+        now: Now<'_>,
+        out: &mut Outcome,
+    ) -> Result<(), &'static str> {
         let user = str::from_utf8(wanted.user.get()).map_err(|_| code::INVALID_USER_IDENTITY);
         let worker = user.and_then(|user| {
             Worker::parse(user, self.config.network).map_err(|_| code::INVALID_USER_IDENTITY)
@@ -190,6 +202,7 @@ impl Session {
     /// Closes the channel `id`, or all of the group `id`.
     pub(super) fn close(&mut self, id: u32, now: Now<'_>, out: &mut Outcome) {
         let closed = if self.channels.is_group(id) { self.channels.of_group(id) } else { vec![id] };
+        out.asked += closed.len().saturating_sub(1);
         closed.into_iter().for_each(|id| self.forget(id, now.ms, out));
     }
 }

@@ -6,9 +6,10 @@ use share::{Difficulty, Extranonce, Reason, Submission, Target, sha256};
 use stratum::v2::{
     Message,
     common::SetupConnection,
+    encode,
     extensions::RequestExtensions,
     mining::{
-        CloseChannel, NewExtendedMiningJob, OpenExtendedMiningChannel, OpenStandardMiningChannel,
+        CloseChannel, NewExtendedMiningJob, OpenExtendedMiningChannel, OpenStandardMiningChannel, SetTarget,
         SubmitSharesExtended, SubmitSharesStandard, UpdateChannel,
         flags::{REQUIRES_STANDARD_JOBS, REQUIRES_VERSION_ROLLING, REQUIRES_WORK_SELECTION},
     },
@@ -18,8 +19,9 @@ use template::Template;
 use tokio::sync::watch;
 
 use super::*;
-use crate::{Acks, Limits, VardiffConfig, board::Posting};
+use crate::{Acks, Limited, Limits, VardiffConfig, board::Posting, gate::Gate};
 
+mod deal;
 mod jobs;
 mod open;
 mod setup;
@@ -33,12 +35,15 @@ const ANY: f64 = 1e-10;
 /// One in about 4300 is a block.
 const BLOCK_BITS: u32 = 0x1f0f_4240;
 const NOW: u64 = 1_700_000_000_000;
+/// Where the client connects from.
+const MINER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 struct Desk {
     session: Session,
     board: Arc<Board>,
     space: Space,
     config: Arc<Config>,
+    gate: Gate,
     templates: watch::Sender<Option<Arc<Template>>>,
     posted: watch::Receiver<Option<Arc<Posting>>>,
     posting: Option<Arc<Posting>>,
@@ -112,12 +117,14 @@ impl Desk {
         let (post, posted) = watch::channel(None);
         tokio::spawn(board.clone().run(source, config.repeat, config.limits.no_work, post));
         let space = Space::new(3, 1, 60_000);
-        let session = Session::new(config.clone(), space.clone(), board.clone());
+        let gate = Gate::new(config.limits, Vec::new());
+        let session = Session::new(config.clone(), space.clone(), board.clone(), gate.allowance(MINER));
         let mut desk = Self {
             session,
             board,
             space,
             config,
+            gate,
             templates,
             posted,
             posting: None,
@@ -127,6 +134,15 @@ impl Desk {
             requests: 0,
         };
         assert!(desk.template(template(1, BLOCK_BITS)).await.is_empty());
+        desk
+    }
+
+    /// The same with another connection from the same place, which is set up.
+    fn reconnected(self, flags: u32) -> Self {
+        let (config, space, board) = (self.config.clone(), self.space.clone(), self.board.clone());
+        let session = Session::new(config, space, board, self.gate.allowance(MINER));
+        let mut desk = Self { session, ..self };
+        desk.setup(0, 2..=2, flags);
         desk
     }
 

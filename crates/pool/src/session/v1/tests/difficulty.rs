@@ -146,6 +146,61 @@ async fn c55_nicehash_has_one_job_a_second_at_most() {
     assert_eq!(desk.lines().len(), 1, "a new block does not wait");
 }
 
+/// The id of the job in `lines`.
+fn job(lines: &[Value]) -> String {
+    lines.last().unwrap()["params"][0].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn c34_miners_that_change_at_once_share_their_jobs_and_none_has_one_twice() {
+    let mut desk = desk(1024.0).await;
+    let mut sessions: Vec<Session> = (0..100)
+        .map(|_| {
+            start(&mut desk, "test/1", "x");
+            let next = Session::new(desk.config.clone(), desk.space.clone(), desk.board.clone());
+            std::mem::replace(&mut desk.session, next)
+        })
+        .collect();
+    let mut given: Vec<Vec<String>> = vec![Vec::new(); sessions.len()];
+    for round in 1..=5 {
+        for (session, given) in sessions.iter_mut().zip(&mut given) {
+            std::mem::swap(&mut desk.session, session);
+            let wish = 1024.0 * 2f64.powi(round);
+            let lines = desk.ask(3, "mining.suggest_difficulty", json!([wish]));
+            assert_eq!(set(&lines), Some(difficulty(wish)));
+            given.push(job(&lines));
+            std::mem::swap(&mut desk.session, session);
+        }
+    }
+    let distinct = |jobs: &[String]| jobs.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(given.iter().all(|jobs| distinct(jobs) == 5));
+    assert_eq!(distinct(&given.concat()), 5, "five for all of them");
+}
+
+#[tokio::test]
+async fn c37_where_there_is_none_to_share_a_job_is_made_for_the_one() {
+    let mut desk = desk(1024.0).await;
+    start(&mut desk, "test/1", "x");
+    let next = Session::new(desk.config.clone(), desk.space.clone(), desk.board.clone());
+    let other = std::mem::replace(&mut desk.session, next);
+    start(&mut desk, "test/1", "x");
+    let mut wished = 1024.0;
+    let mut jobs = Vec::new();
+    let mut wish = |desk: &mut Desk| {
+        wished *= 2.0;
+        let lines = desk.ask(3, "mining.suggest_difficulty", json!([wished]));
+        assert_eq!(set(&lines), Some(difficulty(wished)), "at once");
+        jobs.push(job(&lines));
+    };
+    (0..7).for_each(|_| wish(&mut desk));
+    desk.session = other;
+    (0..7).for_each(|_| wish(&mut desk));
+    // The first of the other's is the last of the one's, and no more than eight are for all.
+    assert_eq!(jobs[7], jobs[6]);
+    jobs.dedup();
+    assert_eq!(jobs.iter().collect::<std::collections::HashSet<_>>().len(), 13);
+}
+
 #[tokio::test]
 async fn a_flood_of_wishes_makes_no_flood_of_jobs() {
     let mut desk = desk(1024.0).await;

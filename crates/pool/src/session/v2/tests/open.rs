@@ -106,9 +106,7 @@ async fn every_channel_has_a_space_of_its_own() {
     assert!(!clients.iter().any(overlaps), "what one rolls is no other's");
     assert!(clients.iter().all(|client| client.prefix.len() + client.size == 12 && client.prefix[0] == 3));
     // Another session's are others still.
-    let mut other =
-        Desk { session: Session::new(desk.config.clone(), desk.space.clone(), desk.board.clone()), ..desk };
-    other.setup(0, 2..=2, 0);
+    let mut other = desk.reconnected(0);
     let (one, two) = (other.extended(), other.standard());
     let is_taken = |client: &Client| clients.iter().any(|other| is_inside(client, other));
     assert!(!is_taken(&one) && !is_taken(&two));
@@ -136,6 +134,112 @@ async fn channels_are_counted_and_all_are_given_back() {
     desk.say(&CloseChannel { channel_id: clients[1].id, reason_code: text("") });
     desk.standard();
     assert_eq!(code(&desk.ask_standard(&user(), 1.0, MAX)), "channel-capacity-exhausted");
+}
+
+#[tokio::test]
+async fn channels_are_counted_over_connections_too() {
+    let mut desk = Desk::with(Scheme::Pplns { factor: 2 }, |config| {
+        config.limits = Limits { channels: 3, channels_per_address: 4, ..config.limits };
+    })
+    .await;
+    desk.setup(0, 2..=2, 0);
+    let mut asked = 0;
+    let mut open = |desk: &mut Desk| {
+        asked += 1;
+        match asked % 2 {
+            0 => desk.ask_standard(&user(), 1.0, MAX),
+            _ => desk.ask_extended(&user(), 1.0, MAX, 4),
+        }
+    };
+    (0..3).for_each(|_| _ = Client::opened(&open(&mut desk)));
+    let session =
+        Session::new(desk.config.clone(), desk.space.clone(), desk.board.clone(), desk.gate.allowance(MINER));
+    let first = std::mem::replace(&mut desk.session, session);
+    desk.setup(0, 2..=2, 0);
+    // What is refused for another reason is not counted.
+    assert_eq!(code(&desk.ask_standard("nobody", 1.0, MAX)), "invalid-user-identity");
+    Client::opened(&open(&mut desk));
+    assert_eq!(code(&open(&mut desk)), "channel-capacity-exhausted");
+    assert_eq!(desk.out.limited, [Limited::User, Limited::ChannelsPerAddress]);
+    first.end(NOW);
+    (0..2).for_each(|_| _ = Client::opened(&open(&mut desk)));
+    assert_eq!(code(&open(&mut desk)), "channel-capacity-exhausted");
+    assert_eq!(desk.out.limited[2..], [Limited::Channels]);
+}
+
+#[tokio::test]
+async fn a_channel_takes_less_memory_than_is_reckoned_with() {
+    // docs/STRATUM-V2.md: 2 kB with what the shard and the figures keep of its worker, which is another half kilobyte.
+    const MOST: i64 = 1_500;
+    const COUNT: u32 = 1_000;
+    for flags in [0, REQUIRES_STANDARD_JOBS] {
+        let mut desk = Desk::set_up(flags).await;
+        let frames: Vec<Vec<u8>> = (0..COUNT)
+            .map(|request_id| {
+                let (mut frame, user) = (Vec::new(), format!("{ADDRESS}.a-worker-of-the-farm-{request_id}"));
+                let (user_identity, nominal_hash_rate, max_target) = (text(&user), HashRate(1e9), MAX);
+                match flags {
+                    0 => encode(
+                        &OpenExtendedMiningChannel {
+                            request_id,
+                            user_identity,
+                            nominal_hash_rate,
+                            max_target,
+                            min_extranonce_size: 8,
+                        },
+                        &mut frame,
+                    ),
+                    _ => encode(
+                        &OpenStandardMiningChannel {
+                            request_id,
+                            user_identity,
+                            nominal_hash_rate,
+                            max_target,
+                        },
+                        &mut frame,
+                    ),
+                }
+                frame
+            })
+            .collect();
+        let taken = allocation_counter::measure(|| {
+            for frame in &frames {
+                let frame = Frame::next(&mut &frame[..], 1_000).unwrap().unwrap();
+                let now = Now { ms: NOW, posting: desk.posting.as_ref(), storing: true };
+                desk.session.frame(frame, now, &mut desk.out);
+                desk.out.reply.clear();
+                desk.out.shown.clear();
+            }
+        });
+        assert_eq!(desk.session.channels(), COUNT as usize);
+        let each = taken.bytes_current / i64::from(COUNT);
+        assert!((200..MOST).contains(&each), "{each} bytes a channel");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_asked_for_counts() {
+    let mut desk = Desk::set_up(0).await;
+    let asked = |desk: &mut Desk| std::mem::take(&mut desk.out.asked);
+    let clients = [desk.extended(), desk.standard(), desk.standard()];
+    assert_eq!(asked(&mut desk), 3);
+    desk.ask_extended("nobody", 1.0, MAX, 4);
+    let update =
+        |channel_id| UpdateChannel { channel_id, nominal_hash_rate: HashRate(1.0), maximum_target: MAX };
+    desk.say(&update(clients[0].id));
+    desk.say(&update(0));
+    desk.say(&CloseChannel { channel_id: 0, reason_code: text("") });
+    desk.frame(&[0, 0x40, 0x10, 2, 0, 0, 9, 9]);
+    assert_eq!(asked(&mut desk), 5, "what is refused or passed over too");
+    desk.say(&CloseChannel { channel_id: clients[0].group, reason_code: text("") });
+    assert_eq!(asked(&mut desk), 3, "a group's channels each");
+    // Shares are counted where they are judged.
+    let mut client = desk.extended();
+    asked(&mut desk);
+    let share = client.share();
+    share.submit(&mut desk);
+    share.submit(&mut desk);
+    assert_eq!((asked(&mut desk), desk.out.credits.len(), desk.out.refused.len()), (0, 1, 1));
 }
 
 #[tokio::test]

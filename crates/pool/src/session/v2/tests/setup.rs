@@ -24,6 +24,31 @@ async fn what_is_offered_is_agreed_on() {
 }
 
 #[tokio::test]
+async fn who_says_little_of_itself_is_served_too() {
+    // SRI's job declaration client has no name; a name is bytes.
+    for (vendor, agent) in [(&b""[..], ""), (b"\xff\xfe", "\u{fffd}\u{fffd}"), (b" \x1b[31m\n", "[31m")] {
+        let mut desk = Desk::new().await;
+        let nothing = text("");
+        let said = desk.say(&SetupConnection {
+            protocol: 0,
+            min_version: 2,
+            max_version: 2,
+            flags: REQUIRES_VERSION_ROLLING,
+            endpoint_host: nothing,
+            endpoint_port: 0,
+            vendor: Str255::new(vendor).unwrap(),
+            hardware_version: nothing,
+            firmware: nothing,
+            device_id: nothing,
+        });
+        let success = SetupConnectionSuccess { used_version: 2, flags: 0 };
+        assert_eq!(said, [Said::Common(Common::SetupConnectionSuccess(success))]);
+        assert_eq!(&**desk.session.agent(), agent);
+        desk.extended();
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_offered_is_refused_with_all_that_is_not() {
     let check = async |protocol, versions, flags, expect_flags, expect: &str| {
         let mut desk = Desk::new().await;
