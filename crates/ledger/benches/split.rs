@@ -73,7 +73,10 @@ fn pool(slots: u32) -> Pool {
         let begun = Instant::now();
         let coinbases = ledger.coinbases(Some(Direct { min_sats: 1_000, most: 400 })).await.unwrap();
         let read = begun.elapsed();
-        println!("{} shares of {MINERS} miners in {slots} slots: read from the database in {read:?}", slots * slot_shares);
+        println!(
+            "{} shares of {MINERS} miners in {slots} slots: read from the database in {read:?}",
+            slots * slot_shares
+        );
         Pool { coinbases, _ledger: ledger, _dir: dir }
     })
 }

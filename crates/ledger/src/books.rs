@@ -3,9 +3,7 @@
 //! Everything here is written as absolute values, in the transaction that also moves the watermark. When such a
 //! transaction fails, the books are thrown away and loaded again: the database is right, always.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitcoin::Network;
 use share::Work;

@@ -14,7 +14,11 @@ use std::{
 use sqlx::{AnyConnection, Row};
 use tokio::sync::watch;
 
-use crate::{LedgerError, Settings, Spool, clock, spool::Disk, store::{Dialect, Store, one}};
+use crate::{
+    LedgerError, Settings, Spool, clock,
+    spool::Disk,
+    store::{Dialect, Store, one},
+};
 
 mod fold;
 mod reach;
@@ -74,7 +78,8 @@ pub(crate) async fn extend(
     next: i64,
 ) -> Result<i64, LedgerError> {
     let failed = LedgerError::database("make room for more slots");
-    let mark = "INSERT INTO rest_mark (slot_id, miner_id, rest) SELECT $1, id, rest FROM miner WHERE rest > 0";
+    let mark =
+        "INSERT INTO rest_mark (slot_id, miner_id, rest) SELECT $1, id, rest FROM miner WHERE rest > 0";
     sqlx::query(mark).bind(first).execute(&mut *connection).await.map_err(&failed)?;
     let span = "INSERT INTO slot_span (first_slot, next_slot) VALUES ($1, $2)";
     sqlx::query(span).bind(first).bind(next).execute(&mut *connection).await.map_err(&failed)?;
@@ -116,8 +121,12 @@ impl Keeper {
         let begun = Instant::now();
         let (what, dropped) = match old {
             None => return Ok(false),
-            Some(Old::Workers(span)) => ("worker", fold::workers(&self.store, &self.settings, kept, span).await?),
-            Some(Old::Miners(span)) => ("miner", fold::miners(&self.store, &self.settings, kept, span).await?),
+            Some(Old::Workers(span)) => {
+                ("worker", fold::workers(&self.store, &self.settings, kept, span).await?)
+            }
+            Some(Old::Miners(span)) => {
+                ("miner", fold::miners(&self.store, &self.settings, kept, span).await?)
+            }
         };
         let Some(Span { first, next }) = dropped else { return Ok(false) };
         let (to, took) = (next - 1, begun.elapsed());
@@ -161,11 +170,7 @@ impl Keeper {
 
 /// The range that `from` is in, if it is past: all its slots are closed, since `age`, and there are newer ones. How old
 /// something is is said by the pool's own records or by the clock, whichever says less.
-async fn old(
-    snapshot: &mut AnyConnection,
-    from: i64,
-    age: Duration,
-) -> Result<Option<Span>, LedgerError> {
+async fn old(snapshot: &mut AnyConnection, from: i64, age: Duration) -> Result<Option<Span>, LedgerError> {
     let failed = LedgerError::database("look for old slots");
     let sql = "SELECT opened_ms FROM slot ORDER BY id DESC LIMIT 1";
     let newest = sqlx::query(sql).fetch_optional(&mut *snapshot).await.map_err(&failed)?;

@@ -33,8 +33,8 @@ mod tail;
 mod window;
 mod writer;
 
-pub(crate) use tail::{Finished, Item, Position, Read, Reader};
 pub use disk::Disk;
+pub(crate) use tail::{Finished, Item, Position, Read, Reader};
 pub use writer::SpoolWriter;
 
 /// What a share survives once it has been acknowledged.

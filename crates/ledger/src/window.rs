@@ -285,7 +285,8 @@ async fn miners(
         return Ok(vec![(RESERVE, slot_work)]);
     }
     let failed = LedgerError::database("read the work of a slot");
-    let sql = "SELECT miner_id, CAST(work AS TEXT) AS work FROM slot_miner WHERE slot_id = $1 ORDER BY miner_id";
+    let sql =
+        "SELECT miner_id, CAST(work AS TEXT) AS work FROM slot_miner WHERE slot_id = $1 ORDER BY miner_id";
     let rows = sqlx::query(sql).bind(slot).fetch_all(connection).await.map_err(&failed)?;
     rows.iter().map(|row| Ok((row.try_get("miner_id").map_err(&failed)?, work(row, "work")?))).collect()
 }

@@ -37,7 +37,7 @@ enum Command {
     Demo(demo::Options),
     /// Runs the pool.
     Run(ConfigFile),
-    /// Reads and checks the configuration, and says what it comes to. Touches nothing.
+    /// Reads and checks the configuration, and says what it comes to, and whether the spool has room. Changes nothing.
     Check(ConfigFile),
     /// Brings the ledger's database to the present form, and ends.
     Migrate(ConfigFile),
@@ -108,7 +108,10 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => runtime.block_on(demo::demo(options)),
         Command::Run(file) => runtime.block_on(run::run(file.load()?)),
-        Command::Check(file) => file.load().map(|config| println!("{config}")),
+        Command::Check(file) => file.load().map(|config| {
+            println!("{config}");
+            files::room(&config.spool).iter().for_each(|note| println!("note: {note}"));
+        }),
         Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
         Command::Payout(command) => runtime.block_on(payout::payout(command)),
         Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),

@@ -81,7 +81,9 @@ async fn sums(store: &Store, span: Span) -> Result<Sums, LedgerError> {
             "SELECT worker_id, CAST(SUM(shares) AS BIGINT) AS shares, CAST(SUM(work) AS TEXT) AS work FROM slot_work \
              WHERE slot_id >= $1 AND slot_id < $2 GROUP BY worker_id"
         }
-        Dialect::Sqlite => "SELECT worker_id, shares, work FROM slot_work WHERE slot_id >= $1 AND slot_id < $2",
+        Dialect::Sqlite => {
+            "SELECT worker_id, shares, work FROM slot_work WHERE slot_id >= $1 AND slot_id < $2"
+        }
     };
     let mut sums = Sums::new();
     let mut snapshot = store.snapshot().await?;
@@ -114,7 +116,9 @@ async fn fold(connection: &mut AnyConnection, dialect: Dialect, sums: &Sums) -> 
     }
     if rows.len() != sums.len() {
         let missing = sums.len() - rows.len();
-        return Err(LedgerError::Unsound(format!("old slots have work of {missing} workers that there are not")));
+        return Err(LedgerError::Unsound(format!(
+            "old slots have work of {missing} workers that there are not"
+        )));
     }
     let sql = format!(
         "UPDATE worker SET base_shares = t.shares, base_work = t.work FROM {} AS t WHERE worker.id = t.id",

@@ -75,7 +75,11 @@ mod tests {
         check(&[(1, Miner, 20), (1, Miner, 19), (1, Miner, 20)], 10, Some(1));
         // Older ones of longer terms are needed longer, bought ones never, but they push others back.
         check(&[(1, Miner, 20), (1, Miner, 20), (2, Miner, 20), (2, Fees, 20), (2, Fees, 20)], 10, Some(2));
-        check(&[(2, Reserve, 20), (2, Reserve, 20), (2, Miner, 20), (2, Miner, 20), (2, Miner, 20)], 10, Some(2));
+        check(
+            &[(2, Reserve, 20), (2, Reserve, 20), (2, Miner, 20), (2, Miner, 20), (2, Miner, 20)],
+            10,
+            Some(2),
+        );
         check(&[(2, Reserve, 20), (2, Reserve, 20)], 10, None);
         check(&[(1, Miner, 5)], 0, None);
         check(&[(8, Miner, Work::MAX), (8, Miner, Work::MAX)], Work::MAX, Some(2));

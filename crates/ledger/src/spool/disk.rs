@@ -25,7 +25,8 @@ impl Disk {
     pub fn of(dir: &Path) -> Result<Self, SpoolError> {
         // A directory that is not there yet will be where its parent is.
         let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
-        let found = statvfs(there).map_err(|error| failed("look at the file system of", there)(error.into()))?;
+        let found =
+            statvfs(there).map_err(|error| failed("look at the file system of", there)(error.into()))?;
         let archive = archive::directory(dir);
         let files = fs::read_dir(&archive).into_iter().flatten().flatten();
         let archive = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();

@@ -157,7 +157,9 @@ pub(super) async fn slots(
     let older = "SELECT s.id FROM slot s JOIN terms t ON t.id = s.terms_id \
                  WHERE s.id < $1 AND t.scheme IN ('pps', 'fpps', 'pps_plus') LIMIT 1";
     if sqlx::query(older).bind(from).fetch_optional(&mut *snapshot).await.map_err(failed)?.is_some() {
-        notes.push(format!("what was paid for slots before {from} cannot be done again: they are kept no longer"));
+        notes.push(format!(
+            "what was paid for slots before {from} cannot be done again: they are kept no longer"
+        ));
     }
     for (slot, miners) in wrong {
         findings.push(format!(

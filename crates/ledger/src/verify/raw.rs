@@ -167,7 +167,9 @@ async fn one_block(
     }
     if let Some(slot) = window.missing {
         let hash = shown(&hash);
-        report.notes.push(format!("block {hash} has a window from before slot {slot}, which is kept no longer"));
+        report
+            .notes
+            .push(format!("block {hash} has a window from before slot {slot}, which is kept no longer"));
         return Ok(());
     }
     if !window.weights().is_empty() && window.weights() != stored(snapshot, id).await? {

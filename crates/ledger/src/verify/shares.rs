@@ -29,7 +29,10 @@ pub(super) async fn check(
     let mut findings = Findings::new();
     let kept = Kept::load(snapshot).await?;
     if kept.workers_from > 1 {
-        notes.push(format!("slots before {} are kept by worker no longer, only their sums", kept.workers_from));
+        notes.push(format!(
+            "slots before {} are kept by worker no longer, only their sums",
+            kept.workers_from
+        ));
     }
     if kept.miners_from > 1 {
         notes.push(format!("slots before {} are kept by miner no longer", kept.miners_from));
@@ -93,7 +96,9 @@ async fn slots(
         } else {
             let sql = match is_open {
                 true => "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_open WHERE $1 > 0",
-                false => "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_work WHERE slot_id = $1",
+                false => {
+                    "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_work WHERE slot_id = $1"
+                }
             };
             let (mut all, mut miners) = ((0, 0), BTreeMap::new());
             for row in sqlx::query(sql).bind(id).fetch_all(&mut *snapshot).await.map_err(failed)? {
@@ -125,7 +130,10 @@ async fn slots(
 }
 
 /// The work of a closed slot by miner.
-pub(super) async fn by_miner(snapshot: &mut AnyConnection, slot: i64) -> Result<BTreeMap<i64, Work>, LedgerError> {
+pub(super) async fn by_miner(
+    snapshot: &mut AnyConnection,
+    slot: i64,
+) -> Result<BTreeMap<i64, Work>, LedgerError> {
     let sql = "SELECT miner_id, CAST(work AS TEXT) AS work FROM slot_miner WHERE slot_id = $1";
     let rows = sqlx::query(sql).bind(slot).fetch_all(snapshot).await.map_err(failed)?;
     rows.iter().map(|row| Ok((integer(row, "miner_id")?, work(row, "work")?))).collect()
