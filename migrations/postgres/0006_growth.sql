@@ -3,16 +3,16 @@
 
 SET LOCAL statement_timeout = 0; -- all slots that there are are gone through once
 
-CREATE TABLE kept (
+CREATE TABLE slot_kept (
     id BIGINT PRIMARY KEY CHECK (id = 1),
     workers_from BIGINT NOT NULL CHECK (workers_from >= 1),
     miners_from BIGINT NOT NULL CHECK (miners_from BETWEEN 1 AND workers_from)
 );
-COMMENT ON TABLE kept IS 'How far back the work of slots is kept.';
-COMMENT ON COLUMN kept.id IS 'Always 1.';
-COMMENT ON COLUMN kept.workers_from IS 'From this slot on there is slot_work; what was before is in worker.base_shares and base_work.';
-COMMENT ON COLUMN kept.miners_from IS 'From this slot on there are slot_miner and slot_rate.';
-INSERT INTO kept VALUES (1, 1, 1);
+COMMENT ON TABLE slot_kept IS 'How far back the work of slots is kept.';
+COMMENT ON COLUMN slot_kept.id IS 'Always 1.';
+COMMENT ON COLUMN slot_kept.workers_from IS 'From this slot on there is slot_work; what was before is in worker.base_shares and base_work.';
+COMMENT ON COLUMN slot_kept.miners_from IS 'From this slot on there are slot_miner and slot_rate.';
+INSERT INTO slot_kept VALUES (1, 1, 1);
 
 CREATE TABLE slot_span (
     first_slot BIGINT PRIMARY KEY,

@@ -2,7 +2,7 @@
 -- deleted when they are old. docs/LEDGER.md, "Growth".
 
 -- How far back the work of slots is kept.
-CREATE TABLE kept (
+CREATE TABLE slot_kept (
     -- Always 1.
     id INTEGER PRIMARY KEY CHECK (id = 1),
     -- From this slot on there is slot_work; what was before is in worker.base_shares and base_work.
@@ -10,7 +10,7 @@ CREATE TABLE kept (
     -- From this slot on there are slot_miner and slot_rate.
     miners_from INTEGER NOT NULL CHECK (miners_from BETWEEN 1 AND workers_from)
 ) STRICT;
-INSERT INTO kept VALUES (1, 1, 1);
+INSERT INTO slot_kept VALUES (1, 1, 1);
 
 -- The ranges of slots that are dropped together; in Postgres each is a partition of slot_work, slot_miner and slot_rate.
 CREATE TABLE slot_span (

@@ -56,7 +56,7 @@ pub(crate) struct Keeper {
 impl Kept {
     pub async fn load(connection: &mut AnyConnection) -> Result<Self, LedgerError> {
         let doing = "read which slots are kept";
-        let row = one(connection, doing, "SELECT workers_from, miners_from FROM kept").await?;
+        let row = one(connection, doing, "SELECT workers_from, miners_from FROM slot_kept").await?;
         let number = |name: &str| row.try_get(name).map_err(LedgerError::database(doing));
         Ok(Self { workers_from: number("workers_from")?, miners_from: number("miners_from")? })
     }

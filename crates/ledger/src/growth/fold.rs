@@ -36,7 +36,7 @@ pub(super) async fn workers(
     transaction(store, settings, span, async |connection| {
         fold(connection, store.dialect(), &sums).await?;
         drop_part(connection, store.dialect(), "slot_work", span).await?;
-        keep(connection, "UPDATE kept SET workers_from = $1", span.next).await
+        keep(connection, "UPDATE slot_kept SET workers_from = $1", span.next).await
     })
     .await
 }
@@ -57,7 +57,7 @@ pub(super) async fn miners(
         if part.next == span.next {
             keep(connection, "DELETE FROM rest_mark WHERE slot_id < $1", part.next).await?;
         }
-        keep(connection, "UPDATE kept SET miners_from = $1", part.next).await
+        keep(connection, "UPDATE slot_kept SET miners_from = $1", part.next).await
     })
     .await
 }

@@ -249,7 +249,7 @@ pub(crate) async fn differences(
 /// The first slot from which on payments by the slot can be done again: the first range that is kept from its beginning.
 async fn rates_from(snapshot: &mut AnyConnection) -> Result<i64, LedgerError> {
     let sql = "SELECT COALESCE((SELECT MIN(p.first_slot) FROM slot_span p WHERE p.first_slot >= k.miners_from), \
-               k.miners_from) AS first FROM kept k";
+               k.miners_from) AS first FROM slot_kept k";
     rows(snapshot, sql).await?.first().map_or(Ok(1), |row| integer(row, "first"))
 }
 

@@ -86,8 +86,8 @@ impl Pool {
 
 /// From which slot on there is work by worker, and by miner.
 async fn kept(rig: &Rig) -> (i64, i64) {
-    let workers = rig.number("SELECT workers_from FROM kept").await;
-    (workers, rig.number("SELECT miners_from FROM kept").await)
+    let workers = rig.number("SELECT workers_from FROM slot_kept").await;
+    (workers, rig.number("SELECT miners_from FROM slot_kept").await)
 }
 
 /// The same as the tables have it.
