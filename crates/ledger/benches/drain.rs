@@ -363,7 +363,8 @@ async fn tables(which: &str, url: &str) {
             "SQLite" => String::new(),
             _ => {
                 let size = format!(
-                    "SELECT CAST(SUM(pg_total_relation_size(relid)) AS BIGINT) FROM pg_partition_tree('{table}')"
+                    "SELECT CAST(COALESCE((SELECT SUM(pg_total_relation_size(relid)) FROM pg_partition_tree('{table}')), \
+                     pg_total_relation_size('{table}')) AS BIGINT)"
                 );
                 format!(", {} bytes", number(&mut raw, &size).await)
             }

@@ -169,7 +169,8 @@ impl Keeper {
 }
 
 /// The range that `from` is in, if it is past: all its slots are closed, since `age`, and there are newer ones. How old
-/// something is is said by the pool's own records or by the clock, whichever says less.
+/// something is is said by the pool's own records or by the clock, whichever says less. A slot from a time that is still to
+/// come was written while the clock was ahead: it is as old as the ones behind it.
 async fn old(snapshot: &mut AnyConnection, from: i64, age: Duration) -> Result<Option<Span>, LedgerError> {
     let failed = LedgerError::database("look for old slots");
     let sql = "SELECT opened_ms FROM slot ORDER BY id DESC LIMIT 1";
@@ -177,13 +178,15 @@ async fn old(snapshot: &mut AnyConnection, from: i64, age: Duration) -> Result<O
     let Some(newest) = newest else { return Ok(None) };
     let opened_ms: i64 = newest.try_get("opened_ms").map_err(&failed)?;
     let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    let before_ms = opened_ms.min(clock::now_ms()).saturating_sub(age_ms);
+    let now_ms = opened_ms.min(clock::now_ms());
+    let before_ms = now_ms.saturating_sub(age_ms);
     let sql = "SELECT first_slot, next_slot FROM slot_span p \
                WHERE first_slot = (SELECT MIN(first_slot) FROM slot_span WHERE next_slot > $1) \
                AND EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.next_slot) \
+               AND EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.next_slot - 1 AND s.closed_ms <= $2) \
                AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.first_slot AND s.id < p.next_slot \
-               AND (s.closed_ms IS NULL OR s.closed_ms > $2))";
-    let query = sqlx::query(sql).bind(from).bind(before_ms);
+               AND (s.closed_ms IS NULL OR (s.closed_ms > $2 AND s.closed_ms <= $3)))";
+    let query = sqlx::query(sql).bind(from).bind(before_ms).bind(now_ms);
     let Some(row) = query.fetch_optional(snapshot).await.map_err(&failed)? else { return Ok(None) };
     let number = |name: &str| row.try_get(name).map_err(&failed);
     Ok(Some(Span { first: number("first_slot")?, next: number("next_slot")? }))

@@ -233,6 +233,32 @@ pub async fn what_windows_need_is_kept(rig: Rig) {
     assert_eq!(rig.number("SELECT COUNT(*) FROM slot_rate WHERE slot_id < 37").await, 0);
 }
 
+/// A clock that was ahead for a while neither drops what is young nor keeps for ever what was written then.
+pub async fn a_clock_that_was_ahead(rig: Rig) {
+    let scheme = Scheme::Pplns { factor: 1 };
+    let mut pool = Pool::start(&rig, scheme, settings(1, 2), 0).await;
+    for number in 1..=3 {
+        pool.slot(number).await;
+    }
+    pool.shard.time_ms = 4_000_000_000_000;
+    for (worker, work) in crew().iter().zip(1..) {
+        pool.shard.share(worker, work);
+    }
+    pool.shard.commit();
+    pool.drain().await;
+    assert_eq!(pool.tidy().await, 0, "the clock of this machine does not say so");
+    pool.shard.found(scheme, &crew()[0], 1, 1_000);
+    pool.shard.commit();
+    pool.drain().await;
+    for number in 5..=20 {
+        pool.slot(number).await;
+        pool.tidy().await;
+        pool.check(number).await;
+    }
+    // As in `ranges_come_and_go`, 19 times four hours in.
+    assert_eq!(kept(&rig).await, (13, 5));
+}
+
 /// What slots paid can be done again from where they are kept on, with what miners had left over there.
 pub async fn payments_by_the_slot_add_up_afterwards(rig: Rig) {
     let scheme = Scheme::Pps { factor: 2 };

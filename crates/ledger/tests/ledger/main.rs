@@ -65,6 +65,7 @@ on_both! {
     audit::every_point_of_the_drain_may_be_the_last,
     growth::ranges_come_and_go,
     growth::what_windows_need_is_kept,
+    growth::a_clock_that_was_ahead,
     growth::payments_by_the_slot_add_up_afterwards,
     growth::every_point_of_dropping_may_be_the_last,
     growth::a_ledger_that_runs_tidies_up,
