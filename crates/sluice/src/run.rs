@@ -105,8 +105,8 @@ impl Running {
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, config.spool_config.clone())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
-        let (url, terms, settings) = (&config.ledger_url, config.terms.clone(), config.ledger.clone());
-        let ledger = Ledger::open_with(url, spool.clone(), terms, config.network, settings)
+        let (terms, settings) = (config.terms.clone(), config.ledger.clone());
+        let ledger = Ledger::open_with(&config.ledger_url, spool.clone(), terms, config.network, settings)
             .await
             .map_err(Failure::unavailable)?;
         let chain = Arc::new(Nodes(nodes.clone()));

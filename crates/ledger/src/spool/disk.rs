@@ -74,9 +74,9 @@ mod tests {
         assert!(disk.size > 0 && disk.free <= disk.size, "{disk:?}");
         assert_eq!(disk.archive, 0);
         let archive = dir.path().join("audit");
-        std::fs::create_dir(&archive).unwrap();
-        std::fs::write(archive.join("a"), [0; 300]).unwrap();
-        std::fs::write(archive.join("b"), [0; 45]).unwrap();
+        fs::create_dir(&archive).unwrap();
+        fs::write(archive.join("a"), [0; 300]).unwrap();
+        fs::write(archive.join("b"), [0; 45]).unwrap();
         assert_eq!(Disk::of(dir.path()).unwrap().archive, 345);
     }
 }

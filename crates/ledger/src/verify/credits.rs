@@ -202,10 +202,9 @@ pub(crate) async fn differences(
         let amount = integer(&row, "amount_msat")?;
         if let (Some(slot), Some(Account::Miner(miner, Purse::Available))) =
             (slot, Account::from_id(integer(&row, "account_id")?))
+            && slot >= from
         {
-            if slot >= from {
-                *credited.entry(slot).or_default().entry(miner).or_default() += amount;
-            }
+            *credited.entry(slot).or_default().entry(miner).or_default() += amount;
         }
     }
     let sql = "SELECT s.id, t.scheme, t.fee_ppm, COALESCE(f.mean_msat, 0) AS mean FROM slot s \
