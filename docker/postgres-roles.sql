@@ -22,6 +22,8 @@ GRANT USAGE ON SCHEMA public TO sluice_pool, sluice_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO sluice_pool, sluice_reader;
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO sluice_pool;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_pool;
+-- Ranges of slots are tables, which the pool may make and drop in no other way than by these.
+GRANT EXECUTE ON FUNCTION slots_extend(BIGINT, BIGINT), slots_drop(TEXT, BIGINT) TO sluice_pool;
 -- What is written there stays as it is.
 REVOKE UPDATE, DELETE, TRUNCATE ON txn, entry, segment, set_aside FROM sluice_pool;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON _sqlx_migrations FROM sluice_pool;

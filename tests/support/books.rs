@@ -210,8 +210,11 @@ const FAULTS: [(&str, &str); 12] = [
     ),
     (
         "a worker whose shares are not those of its slots",
-        "SELECT name FROM worker LEFT JOIN slot_work ON worker_id = worker.id
-         GROUP BY worker.id, name, accepted_shares HAVING accepted_shares <> COALESCE(SUM(shares), 0)",
+        "SELECT name FROM worker
+         LEFT JOIN (SELECT worker_id, shares FROM slot_work UNION ALL SELECT worker_id, shares FROM slot_open) AS done
+         ON worker_id = worker.id
+         GROUP BY worker.id, name, accepted_shares, base_shares
+         HAVING accepted_shares <> base_shares + COALESCE(SUM(shares), 0)",
     ),
     (
         "a total that is not the sum over the workers",
@@ -290,7 +293,7 @@ fn an_audit_sees_what_is_wrong() {
     run("INSERT INTO miner (id, address) VALUES (1, 'someone');
          INSERT INTO worker (id, key, miner_id, name, accepted_shares, rejected_shares, work, last_share_ms) VALUES (1, zeroblob(16), 1, 'rig', 3, 0, '9', NULL);");
     faults(&["not those of its slots: rig", "not the sum over the workers: 0 0"]);
-    run("INSERT INTO slot (id, opened_ms, closed_ms, shares, work) VALUES (1, 0, NULL, 3, '9'); INSERT INTO slot_work (slot_id, worker_id, shares, work) VALUES (1, 1, 3, '9');
+    run("INSERT INTO slot (id, opened_ms, closed_ms, shares, work) VALUES (1, 0, NULL, 3, '9'); INSERT INTO slot_open (worker_id, shares, work) VALUES (1, 3, '9');
          UPDATE tally SET accepted_shares = 3;
          INSERT INTO block (id, hash, prev_hash, height, bits, coinbase_txid, value_sats, found_ms, finder_id, slot_id, scheme, factor, window_work, reward_msat, fee_msat, state, credits, matured, confirmations, watched) VALUES (1, zeroblob(32), zeroblob(32), 7, 1, zeroblob(32), 50, 0, 1, 1, 'pplns', 2, '10',
             50000, 500, 'immature', 1, 0, 1, 1);

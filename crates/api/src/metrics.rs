@@ -50,6 +50,16 @@ fn text(shown: &Shown, now_ms: u64) -> String {
     }
     let spooled = shown.ledger.spooled_bytes();
     page.one("sluice_spooled_bytes", "gauge", "On disk and not in the database yet.", spooled);
+    if let Some(disk) = shown.ledger.disk() {
+        page.one("sluice_archive_bytes", "gauge", "Segments that are kept for audit.", disk.archive);
+        page.family(
+            "sluice_spool_disk_bytes",
+            "gauge",
+            "The file system that the spool is on; free below a tenth is an alarm.",
+        );
+        page.sample("sluice_spool_disk_bytes", &[("part", "free")], disk.free);
+        page.sample("sluice_spool_disk_bytes", &[("part", "size")], disk.size);
+    }
     if let Some(tip) = snapshot.tip {
         page.one("sluice_height", "gauge", "Height of the block being looked for.", tip.height);
         page.one("sluice_network_difficulty", "gauge", "Its difficulty.", tip.network_difficulty);

@@ -1,5 +1,7 @@
 //! Shares through the spool into a database: `cargo bench -p ledger --bench drain [-- replay|steady|push|growth]`.
 //!
+//! `growth` fills a day, 144 slots; `GROWTH_SLOTS` is for fewer, `GROWTH_ON` (SQLite, Postgres) for one database only.
+//!
 //! On SQLite in a temporary file, and on a Postgres that is started for it (with its usual fsync). Plain figures: the
 //! product of a disk, a database and a machine is no ratio.
 
@@ -15,10 +17,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bitcoin::Network;
+use bitcoin::{Address, Network, ScriptBuf, WPubkeyHash, hashes::Hash as _};
 use ledger::{
-    Chain, Hash, Ledger, Scheme, Settings, ShareRecord, Spool, SpoolConfig, SpoolWriter, Standing, Terms,
-    Worker,
+    Chain, Hand, Hash, Ledger, Scheme, Settings, ShareRecord, Spool, SpoolConfig, SpoolWriter, Standing,
+    Terms, Worker,
 };
 use postgres::Server;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
@@ -64,8 +66,9 @@ fn main() {
         if is_wanted("steady") {
             runtime.block_on(steady(which, Stage::new(place(which, "steady"), 10_000)));
         }
-        if is_wanted("growth") {
-            runtime.block_on(growth(which, Stage::new(place(which, "growth"), 100_000)));
+        let is_on = std::env::var("GROWTH_ON").is_ok_and(|only| only != which);
+        if is_wanted("growth") && !is_on {
+            runtime.block_on(growth(which, Stage::of(place(which, "growth"), 100_000, 10_000)));
         }
     }
     if is_wanted("push") {
@@ -75,11 +78,18 @@ fn main() {
 
 impl Stage {
     fn new(place: Option<(&Server, String)>, workers: usize) -> Self {
+        Self::of(place, workers, 1)
+    }
+
+    /// With workers of that many miners.
+    fn of(place: Option<(&Server, String)>, workers: usize, miners: usize) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = Spool::open(&dir.path().join("spool"), SpoolConfig::default()).expect("a spool");
         let mut writer = spool.writer(0).expect("a writer");
-        let worker =
-            |number| Worker::parse(&format!("{ADDRESS}.rig{number}"), Network::Signet).expect("a worker");
+        let worker = |number: usize| {
+            let user = format!("{}.rig{number}", address(number % miners));
+            Worker::parse(&user, Network::Signet).expect("a worker")
+        };
         let workers: Vec<Worker> = (0..workers).map(worker).collect();
         workers.iter().for_each(|worker| writer.worker(worker));
         let url = match place {
@@ -221,32 +231,153 @@ async fn push(mut stage: Stage) {
     task.await.expect("a drain");
 }
 
-/// Rows and bytes of one slot of 100,000 workers; a day has 144.
+/// Rows and bytes of a day of 100,000 workers, each with a share in each slot; and what is left once it is dropped. More
+/// shares in a slot make no more rows.
 async fn growth(which: &str, mut stage: Stage) {
-    let ledger = stage.ledger(Settings { interval: Duration::ZERO, ..Settings::default() }).await;
-    let url = stage.url.clone();
-    let before = size(which, &url).await;
-    stage.fill(1_000_000);
-    let spooled = stage.spool.bytes();
-    drop(stage.writer);
-    ledger.run(Arc::new(Nowhere), async {}).await;
-    let mut raw = AnyConnection::connect(&url).await.expect("the database");
-    let rows: i64 = sqlx::query("SELECT COUNT(*) FROM slot_work")
-        .fetch_one(&mut raw)
-        .await
-        .and_then(|row| row.try_get(0))
-        .expect("rows");
-    let archive: u64 = fs::read_dir(stage.dir.path().join("spool/audit"))
-        .expect("an archive")
-        .map(|file| file.and_then(|file| file.metadata()).map_or(0, |file| file.len()))
-        .sum();
-    drop(raw);
+    let slots: u64 = std::env::var("GROWTH_SLOTS").ok().and_then(|slots| slots.parse().ok()).unwrap_or(144);
+    let interval = Duration::ZERO;
+    let ledger = stage.ledger(Settings { interval, ..Settings::default() }).await;
+    let mut hand = ledger.by_hand(Arc::new(Nowhere));
+    let begun = Instant::now();
+    let mut longest = Duration::ZERO;
+    for slot in 0..=slots {
+        stage.slot(slot, 1 << 40);
+        longest = longest.max(drained(&mut hand).await);
+    }
+    let took = begun.elapsed();
     println!(
-        "growth, {which}: {} workers, one slot: {rows} rows of slot_work, {} bytes of database with the workers themselves; \
-         1,000,000 shares were {spooled} bytes of spool and are {archive} bytes of archive",
+        "growth, {which}: {} workers of 10,000 miners, {slots} slots with a share of each and one that is open: {:.0} s, \
+         longest batch {longest:.1?}",
         stage.workers.len(),
-        size(which, &url).await - before
+        took.as_secs_f64()
     );
+    let archive = archive(&stage.dir);
+    let shares = (slots + 1) * stage.workers.len() as u64;
+    println!(
+        "  archive: {archive} bytes for {shares} shares in {} segments",
+        ledger.segment_count().await.expect("segments")
+    );
+    tables(which, &stage.url).await;
+    drop((hand, ledger));
+
+    // As after the days that it is kept, and with so much work behind it that no window reaches it. Shares go on meanwhile.
+    let Stage { url, dir, spool, writer, workers } = stage;
+    drop((spool, writer));
+    let config = SpoolConfig { audit: Duration::from_millis(1), ..SpoolConfig::default() };
+    let spool = Spool::open(&dir.path().join("spool"), config).expect("a spool");
+    let mut writer = spool.writer(0).expect("a writer");
+    workers.iter().for_each(|worker| writer.worker(worker));
+    let mut stage = Stage { url, dir, spool, writer, workers };
+    let settings = Settings { interval, worker_age: interval, slot_age: interval, ..Settings::default() };
+    let ledger = stage.ledger(settings).await;
+    let mut hand = ledger.by_hand(Arc::new(Nowhere));
+    for number in 1..=145 {
+        stage.slot_of(slots + number, 1 << 90, 1);
+        drained(&mut hand).await;
+    }
+    let mut keeper = ledger.by_hand(Arc::new(Nowhere));
+    let dropping = tokio::spawn(async move {
+        let mut steps = Vec::new();
+        loop {
+            let begun = Instant::now();
+            if !keeper.drop_old().await.expect("a step") {
+                return steps;
+            }
+            steps.push(begun.elapsed());
+        }
+    });
+    let mut batches = Vec::new();
+    while !dropping.is_finished() {
+        stage.slot_of(slots + 145, 1 << 40, 10_000);
+        batches.push(drained(&mut hand).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let steps = dropping.await.expect("a keeper");
+    let longest = |times: &[Duration]| times.iter().max().copied().unwrap_or_default();
+    batches.sort_unstable();
+    println!(
+        "  dropped in {} steps, the longest {:.1?}; meanwhile {} batches of 10,000 shares, median {:.2?}, longest {:.2?}",
+        steps.len(),
+        longest(&steps),
+        batches.len(),
+        batches.get(batches.len() / 2),
+        longest(&batches)
+    );
+    ledger.verify().await.expect("books that add up");
+    tables(which, &stage.url).await;
+}
+
+/// Drains all that is committed. The longest that one batch took.
+async fn drained(hand: &mut Hand) -> Duration {
+    let mut longest = Duration::ZERO;
+    loop {
+        let begun = Instant::now();
+        let records = hand.drain().await.expect("a batch");
+        longest = longest.max(begun.elapsed());
+        if records == 0 {
+            return longest;
+        }
+    }
+}
+
+impl Stage {
+    /// A share of each worker, ten minutes after the slot before.
+    fn slot(&mut self, slot: u64, work: u128) {
+        self.slot_of(slot, work, self.workers.len());
+    }
+
+    fn slot_of(&mut self, slot: u64, work: u128, workers: usize) {
+        // Long ago: how old a slot is the clock has to agree with.
+        let time_ms = 1_600_000_000_000 + slot * 600_000;
+        for (number, worker) in (0u64..).zip(&self.workers[..workers]) {
+            let hash_tag = (slot << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let (worker, height, bits) = (worker.id(), 1, 0x1702_4b5b);
+            self.writer.share(&ShareRecord { time_ms, worker, work, height, bits, hash_tag });
+            if number % 100 == 99 {
+                self.writer.commit().expect("room");
+            }
+        }
+        self.writer.commit().expect("room");
+    }
+}
+
+fn address(number: usize) -> Address {
+    let mut program = [0; 20];
+    program[..8].copy_from_slice(&number.to_be_bytes());
+    let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(program));
+    Address::from_script(&script, Network::Signet).expect("an address")
+}
+
+/// Bytes of the archive of a spool.
+fn archive(dir: &TempDir) -> u64 {
+    let files = fs::read_dir(dir.path().join("spool/audit")).expect("an archive");
+    files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |file| file.len())).sum()
+}
+
+/// Says how many rows tables have, and how many bytes with their indexes.
+async fn tables(which: &str, url: &str) {
+    let mut raw = AnyConnection::connect(url).await.expect("the database");
+    for table in ["slot_work", "slot_miner", "slot_open", "slot", "slot_end", "segment", "worker", "miner"] {
+        let rows = number(&mut raw, &format!("SELECT COUNT(*) FROM {table}")).await;
+        let bytes = match which {
+            "SQLite" => String::new(),
+            _ => {
+                let size = format!(
+                    "SELECT CAST(COALESCE((SELECT SUM(pg_total_relation_size(relid)) FROM pg_partition_tree('{table}')), \
+                     pg_total_relation_size('{table}')) AS BIGINT)"
+                );
+                format!(", {} bytes", number(&mut raw, &size).await)
+            }
+        };
+        println!("  {table}: {rows} rows{bytes}");
+    }
+    drop(raw);
+    println!("  the database: {} bytes", size(which, url).await);
+}
+
+async fn number(raw: &mut AnyConnection, sql: &str) -> i64 {
+    let row = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(raw).await.expect("an answer");
+    row.try_get(0).expect("a number")
 }
 
 /// Bytes of the database.

@@ -51,13 +51,12 @@ fn pool(slots: u32) -> Pool {
         let (shares, slot_shares) = (SHARES, SHARES * MINERS);
         let fill = format!(
             "BEGIN; INSERT INTO miner (id, address) VALUES {};
-             INSERT INTO worker (id, key, miner_id, name) SELECT id, unhex(printf('%032x', id)), id, '' FROM miner;
              INSERT INTO terms (id, scheme, factor, fee_ppm) VALUES (1, 'tides', 8, 10000);
              WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {slots})
              INSERT INTO slot (id, opened_ms, closed_ms, shares, work, terms_id, bits)
              SELECT id, 0, 0, {slot_shares}, CAST({slot_shares} * 4295032833 AS TEXT), 1, {BITS} FROM n;
-             INSERT INTO slot_work (slot_id, worker_id, shares, work)
-             SELECT s.id, w.id, {shares}, CAST({shares} * 4295032833 AS TEXT) FROM slot s, worker w; COMMIT",
+             INSERT INTO slot_miner (slot_id, miner_id, work)
+             SELECT s.id, m.id, CAST({shares} * 4295032833 AS TEXT) FROM slot s, miner m; COMMIT",
             miners.join(", ")
         );
         sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut raw).await.unwrap();
@@ -74,7 +73,10 @@ fn pool(slots: u32) -> Pool {
         let begun = Instant::now();
         let coinbases = ledger.coinbases(Some(Direct { min_sats: 1_000, most: 400 })).await.unwrap();
         let read = begun.elapsed();
-        println!("{} shares of {MINERS} miners in {slots} slots: read from the database in {read:?}", slots * slot_shares);
+        println!(
+            "{} shares of {MINERS} miners in {slots} slots: read from the database in {read:?}",
+            slots * slot_shares
+        );
         Pool { coinbases, _ledger: ledger, _dir: dir }
     })
 }

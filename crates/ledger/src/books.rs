@@ -3,10 +3,7 @@
 //! Everything here is written as absolute values, in the transaction that also moves the watermark. When such a
 //! transaction fails, the books are thrown away and loaded again: the database is right, always.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitcoin::Network;
 use share::Work;
@@ -17,6 +14,8 @@ use crate::{
     bought::{self, Rate},
     clock,
     division::halvings,
+    growth,
+    ledger::Settings,
     record::Entry,
     spool::{Finished, Position, Read},
     store::{Column, Dialect, Hex, Whole, json, one, work, write},
@@ -46,6 +45,8 @@ pub(crate) struct Books {
     slot: Option<Slot>,
     /// Number of the newest slot; 0 if there is none.
     newest: i64,
+    /// The first slot that the tables have no room for yet.
+    room: i64,
     tally: Tally,
     aside: Vec<Aside>,
     link: Link,
@@ -94,6 +95,7 @@ impl Books {
         };
         let row = one(connection, doing, "SELECT COALESCE(MAX(id), 0) AS newest FROM slot").await?;
         let newest = row.try_get("newest").map_err(&failed)?;
+        let room = growth::room(connection).await?;
         let history = History::load(connection, spool).await?;
         let slot = Slot::load(connection, &history).await?;
         let link = Link::load(connection).await?;
@@ -109,6 +111,7 @@ impl Books {
             touched,
             slot,
             newest,
+            room,
             tally,
             aside,
             link,
@@ -227,19 +230,23 @@ impl Books {
         self.workers.get(id)
     }
 
-    /// Counts a share. `slot_length` bounds how long a slot stays open.
+    /// Counts a share.
     pub async fn share(
         &mut self,
         connection: &mut AnyConnection,
         read: &Read,
         share: &ShareRecord,
-        slot_length: Duration,
+        settings: &Settings,
     ) -> Result<(), LedgerError> {
         let time_ms = i64::try_from(share.time_ms).unwrap_or(i64::MAX);
         let terms = self.terms(read)?;
-        let is_over = |slot: &Slot| slot.terms.id != terms.id || slot.is_over(time_ms, slot_length);
+        let is_over = |slot: &Slot| slot.terms.id != terms.id || slot.is_over(time_ms, settings.slot);
         if self.slot.as_ref().is_some_and(is_over) {
             self.close_slot(connection, time_ms).await?;
+        }
+        if self.slot.is_none() && self.newest + 1 >= self.room {
+            let (first, next) = (self.newest + 1, self.newest + 1 + settings.span.max(1));
+            self.room = growth::extend(connection, self.dialect, first, next).await?;
         }
         let Some(worker) = self.workers.get_mut(&share.worker) else {
             self.set_aside(read, "share of a worker that was never named");
@@ -256,7 +263,7 @@ impl Books {
             self.newest += 1;
             Slot::new(self.newest, time_ms, terms)
         });
-        slot.add(worker.id, share.work);
+        slot.add(worker.id, worker.miner, share.work);
         slot.bits = share.bits;
         if terms.scheme.buys() {
             let rate = Rate { bits: share.bits, halvings: halvings(self.network, share.height) };
@@ -282,7 +289,7 @@ impl Books {
         {
             return Ok(window.weights());
         }
-        let window = Window::load(connection, newest, bits, self.history.longest()).await?;
+        let window = self.read_window(connection, newest, bits).await?;
         let weights = window.weights();
         if newest == self.newest && self.slot.is_none() {
             self.window = Some(window);
@@ -298,8 +305,25 @@ impl Books {
             _ => slot_bits(connection, newest).await?,
         };
         let Some(bits) = bits else { return Ok(None) };
-        self.window = Some(Window::load(connection, newest, bits, self.history.longest()).await?);
+        self.window = Some(self.read_window(connection, newest, bits).await?);
         Ok(self.window.as_ref())
+    }
+
+    async fn read_window(
+        &self,
+        connection: &mut AnyConnection,
+        newest: i64,
+        bits: u32,
+    ) -> Result<Window, LedgerError> {
+        let window = Window::load(connection, newest, bits, self.history.longest()).await?;
+        if let Some(slot) = window.missing {
+            tracing::error!(
+                newest,
+                slot,
+                "a window reaches back to a slot that is not kept any more: what is kept counts"
+            );
+        }
+        Ok(window)
     }
 
     /// Counts refused submissions.

@@ -242,7 +242,7 @@ impl Drain {
         for read in batch {
             match &read.item {
                 Item::Entry(Entry::Share(share)) => {
-                    books.share(connection, read, share, self.settings.slot).await?;
+                    books.share(connection, read, share, &self.settings).await?;
                 }
                 Item::Entry(Entry::Rejects(rejects)) => books.rejects(read, rejects),
                 Item::Entry(Entry::Found(found)) => {

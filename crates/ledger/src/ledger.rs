@@ -17,8 +17,8 @@ use sqlx::Row;
 use tokio::sync::watch;
 
 use crate::{
-    Coinbases, Direct, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
-    maturity::Maturity, reserve, store::Store, terms,
+    Coinbases, Direct, Disk, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
+    growth::Keeper, maturity::Maturity, reserve, store::Store, terms,
 };
 
 /// Where a block stands, as the nodes of the pool see it.
@@ -68,6 +68,14 @@ pub struct Settings {
     pub slot: Duration,
     /// How often the chain is asked about candidates; about other blocks, a fifth as often.
     pub follow: Duration,
+    /// How many slots are in a new range, and dropped together: see `docs/LEDGER.md`, "Growth".
+    pub span: i64,
+    /// How long the work of closed slots is kept by worker.
+    pub worker_age: Duration,
+    /// How long it is kept by miner; not less than the spool's segments, nor than windows reach.
+    pub slot_age: Duration,
+    /// How often is looked for what is older, and after the disk.
+    pub tidy: Duration,
     /// How long a candidate that no node has on chain is waited for, once the chain is six blocks past it.
     pub patience: Duration,
     /// For tests of crashes: whether to stop dead at this point.
@@ -88,6 +96,10 @@ pub enum Point {
     Moved,
     /// A block has moved, for good.
     Settled,
+    /// Old slots are summed and dropped, the transaction not committed.
+    Folded,
+    /// Old slots are dropped, for good.
+    Dropped,
 }
 
 impl Default for Settings {
@@ -97,6 +109,10 @@ impl Default for Settings {
             interval: Duration::from_secs(2),
             slot: Duration::from_secs(600),
             follow: Duration::from_secs(1),
+            span: 144,
+            worker_age: Duration::from_secs(7 * 86_400),
+            slot_age: Duration::from_secs(90 * 86_400),
+            tidy: Duration::from_secs(600),
             patience: Duration::from_secs(3_600),
             halt: None,
         }
@@ -178,6 +194,12 @@ impl Ledger {
         })))
     }
 
+    /// Brings the tables at `url` up to an older version only, for tests of what comes after.
+    #[doc(hidden)]
+    pub async fn migrate_to(url: &str, version: i64) -> Result<(), LedgerError> {
+        Store::open_at(url, version).await.map(drop)
+    }
+
     /// Only brings the tables at `url` up to this version.
     pub async fn migrate(url: &str) -> Result<(), LedgerError> {
         Store::open(url).await.map(drop)
@@ -213,7 +235,9 @@ impl Ledger {
                 fees::follow(store, followed, settings.follow, told.clone()).await;
             }
         };
-        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), fees, reserve, stopped);
+        let keeper = self.keeper();
+        let growth = keeper.run(told.clone());
+        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), fees, reserve, growth, stopped);
         self.0.running.store(false, Ordering::Release);
     }
 
@@ -225,7 +249,12 @@ impl Ledger {
         drain.shown = shown.clone();
         let mut maturity = Maturity::new(store.clone(), chain.clone(), settings.clone());
         maturity.shown = shown.clone();
-        Hand { drain, maturity, store: store.clone(), chain }
+        Hand { drain, maturity, keeper: self.keeper(), store: store.clone(), chain }
+    }
+
+    fn keeper(&self) -> Keeper {
+        let Shared { store, spool, settings, .. } = &*self.0;
+        Keeper { store: store.clone(), spool: spool.clone(), settings: settings.clone() }
     }
 
     /// What coinbases are to pay from now on. With `direct`, in schemes with a window, they pay its miners themselves; else
@@ -237,6 +266,11 @@ impl Ledger {
             shown.begin(store, spool).await?;
         }
         Ok(Coinbases::new(terms.clone(), *terms_id, *network, direct, shown.clone(), spool.clone()))
+    }
+
+    /// The disk that the spool is on, as it was seen in the last [`Settings::tidy`]; `None` before the ledger has run.
+    pub fn disk(&self) -> Option<Disk> {
+        self.0.spool.disk()
     }
 
     /// Bytes in the spool: what the database does not have yet, and segments still being written.
@@ -274,6 +308,7 @@ impl Ledger {
 pub struct Hand {
     drain: Drain,
     maturity: Maturity,
+    keeper: Keeper,
     store: Arc<Store>,
     chain: Arc<dyn Chain>,
 }
@@ -289,6 +324,11 @@ impl Hand {
     pub async fn follow(&mut self) -> Result<(), LedgerError> {
         let (_stop, mut stopped) = watch::channel(false);
         self.maturity.round(true, &mut stopped).await
+    }
+
+    /// Drops the oldest of what is old. Whether there was something to drop, and nobody who read it.
+    pub async fn drop_old(&mut self) -> Result<bool, LedgerError> {
+        self.keeper.step().await
     }
 
     /// Takes one look at the fees of the chain.

@@ -28,10 +28,12 @@ use tokio::sync::Notify;
 use crate::record::SLOT;
 
 pub(crate) mod archive;
+mod disk;
 mod tail;
 mod window;
 mod writer;
 
+pub use disk::Disk;
 pub(crate) use tail::{Finished, Item, Position, Read, Reader};
 pub use writer::SpoolWriter;
 
@@ -152,6 +154,8 @@ struct Shared {
     compared: AtomicBool,
     /// Found blocks that have been pushed since the opening.
     found: AtomicU64,
+    /// As it was seen last.
+    disk: Mutex<Option<Disk>>,
     committed: Notify,
     _lock: File,
 }
@@ -197,6 +201,7 @@ impl Spool {
             sync: File::sync_data,
             compared: AtomicBool::new(false),
             found: AtomicU64::new(0),
+            disk: Mutex::default(),
             committed: Notify::new(),
             _lock: lock,
         })))
@@ -236,6 +241,11 @@ impl Spool {
         let epoch = u64::from(self.0.epoch);
         self.0.compared.swap(true, Ordering::Relaxed)
             || watermarks.values().all(|at| at.segment >> 32 < epoch)
+    }
+
+    /// How long its segments are kept for audit.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.0.config.audit
     }
 
     /// The directory.

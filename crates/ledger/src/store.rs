@@ -56,6 +56,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 impl Store {
     /// Opens the database at `url`, takes the right to write and brings the tables up to this version.
     pub async fn open(url: &str) -> Result<Self, LedgerError> {
+        Self::open_at(url, i64::MAX).await
+    }
+
+    /// [`Self::open`] with the tables of `version`, if that is older.
+    pub async fn open_at(url: &str, version: i64) -> Result<Self, LedgerError> {
         install_drivers();
         let address = Address::parse(url)?;
         let options = address.options()?;
@@ -70,7 +75,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
                 Ok(mut writer) => {
-                    let migrated = migrations::run(dialect, writer.connection()?).await;
+                    let migrated = migrations::run(dialect, version, writer.connection()?).await;
                     migrated.map_err(|source| LedgerError::Migration { url: store.url(), source })?;
                     break;
                 }
@@ -148,6 +153,18 @@ impl Store {
             }
         }
         Ok(connection)
+    }
+
+    /// A snapshot for who reads all slots: none of them is dropped before it ends. In Postgres a dropped table is gone for
+    /// older snapshots too.
+    pub async fn whole_snapshot(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+        let mut snapshot = self.snapshot().await?;
+        if self.dialect() == Dialect::Postgres {
+            let hold = "LOCK TABLE slot_work, slot_miner, slot_rate IN ACCESS SHARE MODE";
+            let held = sqlx::query(hold).execute(&mut *snapshot).await;
+            held.map_err(LedgerError::database("begin to read all slots"))?;
+        }
+        Ok(snapshot)
     }
 
     /// A transaction that sees the database as it is now, and cannot write.

@@ -1,11 +1,7 @@
 //! Does the ledger hold together? Everything that is kept twice is compared, and every split is done again.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use share::Work;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
@@ -13,12 +9,13 @@ use crate::{
     journal::Account,
     payout,
     proof::{Seal, check_chain},
-    store::{Store, work},
+    store::Store,
 };
 
 pub(crate) mod credits;
 
 mod raw;
+mod shares;
 
 /// What is wrong, in words; empty if nothing is.
 type Findings = Vec<String>;
@@ -32,8 +29,8 @@ impl Ledger {
     /// slots, credits of slots with what their work is worth, the totals of slots, workers and pool with each other, and
     /// payments with the journal. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
     pub async fn verify(&self) -> Result<(), LedgerError> {
-        let mut snapshot = self.store().snapshot().await?;
-        let mut findings = tables(&mut snapshot).await?;
+        let mut snapshot = self.store().whole_snapshot().await?;
+        let mut findings = tables(&mut snapshot, &mut Vec::new()).await?;
         if findings.is_empty() {
             return Ok(());
         }
@@ -93,8 +90,9 @@ impl Audit {
     /// the slots of one block with the records they were made of, and that block's weights. The block is that with
     /// the hash `block` (internal order), or one of them by chance.
     pub async fn verify(&self, block: Option<Hash>) -> Result<Report, LedgerError> {
-        let mut snapshot = self.store.snapshot().await?;
-        let mut report = Report { findings: tables(&mut snapshot).await?, ..Report::default() };
+        let mut snapshot = self.store.whole_snapshot().await?;
+        let mut report = Report::default();
+        report.findings = tables(&mut snapshot, &mut report.notes).await?;
         report.liabilities_msat = payout::liabilities(&mut snapshot).await?;
         raw::check(&mut snapshot, &self.spool, block, &mut report).await?;
         Ok(report)
@@ -119,12 +117,12 @@ impl Audit {
     }
 }
 
-/// What follows from the tables alone.
-async fn tables(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+/// What follows from the tables alone; `notes` gets what they cannot say any more.
+async fn tables(snapshot: &mut AnyConnection, notes: &mut Vec<String>) -> Result<Findings, LedgerError> {
     let mut findings = journal(snapshot).await?;
-    findings.extend(credits::blocks(snapshot).await?);
-    findings.extend(credits::slots(snapshot).await?);
-    findings.extend(shares(snapshot).await?);
+    findings.extend(credits::blocks(snapshot, notes).await?);
+    findings.extend(credits::slots(snapshot, notes).await?);
+    findings.extend(shares::check(snapshot, notes).await?);
     findings.extend(payout::payments(snapshot).await?);
     if let Err(error) = check_chain(&seals(snapshot).await?) {
         findings.push(error.to_string());
@@ -178,51 +176,6 @@ async fn journal(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> 
         findings.push(format!("miners and pool have {sum} msat more than the rewards have given"));
     }
     Ok(findings)
-}
-
-/// Slots, workers and pool must have counted the same shares.
-async fn shares(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
-    let mut findings = Findings::new();
-    let mut by_worker: HashMap<i64, (i64, Work)> = HashMap::new();
-    for slot in rows(snapshot, "SELECT id, shares, CAST(work AS TEXT) AS work FROM slot ORDER BY id").await? {
-        let id = integer(&slot, "id")?;
-        let mut sum = (0, 0);
-        let query = sqlx::query(
-            "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_work WHERE slot_id = $1",
-        );
-        for row in query.bind(id).fetch_all(&mut *snapshot).await.map_err(failed)? {
-            let part = (integer(&row, "shares")?, work(&row, "work")?);
-            add(&mut sum, part);
-            add(by_worker.entry(integer(&row, "worker_id")?).or_default(), part);
-        }
-        if sum != (integer(&slot, "shares")?, work(&slot, "work")?) {
-            findings.push(format!("slot {id} does not sum to what its workers did"));
-        }
-    }
-    let (mut all, mut rejected) = ((0, 0), 0);
-    let workers =
-        "SELECT id, accepted_shares, rejected_shares, CAST(work AS TEXT) AS work FROM worker ORDER BY id";
-    for row in rows(snapshot, workers).await? {
-        let id = integer(&row, "id")?;
-        let total = (integer(&row, "accepted_shares")?, work(&row, "work")?);
-        add(&mut all, total);
-        rejected += integer(&row, "rejected_shares")?;
-        if total != by_worker.remove(&id).unwrap_or_default() {
-            findings.push(format!("worker {id} has other totals than its slots"));
-        }
-    }
-    let tally = "SELECT accepted_shares, rejected_shares, CAST(work AS TEXT) AS work FROM tally";
-    for row in rows(snapshot, tally).await? {
-        let total = (integer(&row, "accepted_shares")?, work(&row, "work")?);
-        if total != all || rejected != integer(&row, "rejected_shares")? {
-            findings.push("the pool has other totals than its workers".to_owned());
-        }
-    }
-    Ok(findings)
-}
-
-fn add(sum: &mut (i64, Work), part: (i64, Work)) {
-    *sum = (sum.0 + part.0, sum.1.saturating_add(part.1));
 }
 
 async fn rows(snapshot: &mut AnyConnection, sql: &'static str) -> Result<Vec<AnyRow>, LedgerError> {

@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use share::{Target, Work};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
-use crate::{LedgerError, Scheme, scheme::Claim, split::apportion, store::work};
+use crate::{LedgerError, Scheme, growth::Kept, scheme::Claim, split::apportion, store::work};
 
 /// What a block is divided by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) struct Weight {
 pub(crate) struct Window {
     pub newest: i64,
     pub bits: u32,
+    /// The newest slot that it should have and that is not kept any more.
+    pub missing: Option<i64>,
     /// Work of the network target.
     network: Work,
     /// Where the newest slot ends, on a scale of pooled work that begins somewhere in the past.
@@ -44,10 +46,10 @@ pub(crate) struct Window {
 
 /// Slots that count alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Lane {
+pub(crate) struct Lane {
     /// Length of the window, in blocks.
-    factor: u32,
-    claim: Claim,
+    pub factor: u32,
+    pub claim: Claim,
 }
 
 /// The slots of a lane that are in the window, oldest first.
@@ -79,6 +81,14 @@ impl Lane {
     fn of(scheme: Scheme) -> Option<Self> {
         scheme.claim().map(|claim| Self { factor: scheme.factor(), claim })
     }
+
+    /// Of a slot, as its terms are stored; `None` if it is in no window.
+    pub fn read(row: &AnyRow) -> Result<Option<Self>, sqlx::Error> {
+        let scheme: Option<String> = row.try_get("scheme")?;
+        let factor: Option<i64> = row.try_get("factor")?;
+        let factor = factor.and_then(|factor| u32::try_from(factor).ok()).unwrap_or(0);
+        Ok(scheme.and_then(|name| Self::of(Scheme::parse(&name, factor)?)))
+    }
 }
 
 impl Weight {
@@ -108,7 +118,7 @@ impl Weights {
 impl Window {
     fn new(newest: i64, bits: u32) -> Self {
         let network = Target::from_compact(bits).map_or(0, Target::work);
-        Self { newest, bits, network, end: MIDDLE, lanes: BTreeMap::new() }
+        Self { newest, bits, missing: None, network, end: MIDDLE, lanes: BTreeMap::new() }
     }
 
     /// Reads it from the closed slots up to `newest`. `longest`: of any terms, in blocks.
@@ -119,6 +129,7 @@ impl Window {
         longest: u32,
     ) -> Result<Self, LedgerError> {
         let failed = LedgerError::database("read the slots of a window");
+        let kept = Kept::load(connection).await?.miners_from;
         let mut window = Self::new(newest, bits);
         let (mut start, mut from) = (window.end, newest);
         let longest = window.network.saturating_mul(longest.into());
@@ -130,12 +141,7 @@ impl Window {
             for row in &rows {
                 let id: i64 = row.try_get("id").map_err(&failed)?;
                 from = id - 1;
-                let scheme: Option<String> = row.try_get("scheme").map_err(&failed)?;
-                let factor: Option<i64> = row.try_get("factor").map_err(&failed)?;
-                let factor = factor.and_then(|factor| u32::try_from(factor).ok()).unwrap_or(0);
-                let Some(lane) = scheme.and_then(|name| Lane::of(Scheme::parse(&name, factor)?)) else {
-                    continue;
-                };
+                let Some(lane) = Lane::read(row).map_err(&failed)? else { continue };
                 if window.end - start >= longest {
                     return Ok(window);
                 }
@@ -143,6 +149,10 @@ impl Window {
                 start -= work;
                 let (length, near) = (window.length(lane), window.end - start - work);
                 if near >= length {
+                    continue;
+                }
+                if id < kept && lane.claim != Claim::Reserve {
+                    window.missing = window.missing.or(Some(id));
                     continue;
                 }
                 let parts = miners(connection, lane, id, work).await?;
@@ -275,11 +285,8 @@ async fn miners(
         return Ok(vec![(RESERVE, slot_work)]);
     }
     let failed = LedgerError::database("read the work of a slot");
-    let sql = "SELECT w.miner_id AS miner, CAST(s.work AS TEXT) AS work \
-               FROM slot_work s JOIN worker w ON w.id = s.worker_id WHERE s.slot_id = $1";
-    let mut miners: BTreeMap<i64, Work> = BTreeMap::new();
-    for row in sqlx::query(sql).bind(slot).fetch_all(connection).await.map_err(&failed)? {
-        *miners.entry(row.try_get("miner").map_err(&failed)?).or_default() += work(&row, "work")?;
-    }
-    Ok(miners.into_iter().collect())
+    let sql =
+        "SELECT miner_id, CAST(work AS TEXT) AS work FROM slot_miner WHERE slot_id = $1 ORDER BY miner_id";
+    let rows = sqlx::query(sql).bind(slot).fetch_all(connection).await.map_err(&failed)?;
+    rows.iter().map(|row| Ok((row.try_get("miner_id").map_err(&failed)?, work(row, "work")?))).collect()
 }

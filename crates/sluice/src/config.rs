@@ -15,7 +15,7 @@ use std::{
 
 use bitcoin::{Address, Network};
 use ipnet::IpNet;
-use ledger::{Ack, Direct, Scheme, SpoolConfig, Terms};
+use ledger::{Ack, Direct, Scheme, Settings, SpoolConfig, Terms};
 use pool::{Acks, Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
@@ -72,6 +72,8 @@ pub struct Config {
     pub spool: PathBuf,
     /// Bounds of the spool, and what it promises.
     pub spool_config: SpoolConfig,
+    /// Times of the ledger, and how long it keeps what.
+    pub ledger: Settings,
     /// Directory of found blocks on their way to the nodes.
     pub blocks: PathBuf,
     /// Where the API and the dashboard are served.
@@ -195,6 +197,7 @@ impl Config {
                 audit: Duration::from_secs(86_400 * u64::from(file.ledger.audit_days)),
                 ..SpoolConfig::default()
             },
+            ledger: kept(file.ledger.worker_days, file.ledger.slot_days)?,
             ledger_url: ledger_url(file.ledger.url)?,
             blocks: file.ledger.blocks.unwrap_or_else(|| beside(&spool, "blocks")),
             spool,
@@ -260,6 +263,18 @@ fn paid(scheme: Scheme, direct: Option<Direct>) -> String {
         None => "paid from balances".into(),
     };
     format!("{name}: {how}; {by}")
+}
+
+/// How long the ledger keeps the work of slots.
+fn kept(worker_days: u32, slot_days: u32) -> Result<Settings, String> {
+    if slot_days < worker_days {
+        return Err(format!(
+            "ledger.slot_days = {slot_days} is less than ledger.worker_days = {worker_days}: work by worker cannot be kept \
+             longer than work by miner; raise slot_days or lower worker_days"
+        ));
+    }
+    let days = |days: u32| Duration::from_secs(86_400 * u64::from(days));
+    Ok(Settings { worker_age: days(worker_days), slot_age: days(slot_days), ..Settings::default() })
 }
 
 fn ack(name: &str) -> Result<Ack, String> {

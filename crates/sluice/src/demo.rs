@@ -8,7 +8,7 @@ use std::{
 };
 
 use bitcoin::{Address, Network, ScriptBuf, WitnessProgram, WitnessVersion};
-use ledger::{Scheme, SpoolConfig, Terms};
+use ledger::{Scheme, Settings, SpoolConfig, Terms};
 use pool::{Acks, Limits, VardiffConfig};
 use sandbox::{Chain, ChainConfig, Kind, MinerConfig, Protocol};
 use share::Difficulty;
@@ -166,6 +166,7 @@ fn config(dir: &Path, options: &Options) -> Result<Config, Failure> {
         ledger_url: format!("sqlite://{}", dir.join("sluice.db").display()),
         spool: dir.join("spool"),
         spool_config: SpoolConfig::default(),
+        ledger: Settings::default(),
         blocks: dir.join("blocks"),
         api: options.listen,
         payout: None,

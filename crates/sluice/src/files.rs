@@ -1,4 +1,6 @@
-//! How many files this process may open: a connection is one.
+//! How many files this process may open: a connection is one. And what room there is for its own.
+
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -30,4 +32,20 @@ pub fn allow_for(connections: usize) -> usize {
         return usize::try_from(left).map_or(connections, |left| left.min(connections));
     }
     connections
+}
+
+/// What an operator should know of the disk that the spool in `dir` is on, or would be; nothing if all is well.
+pub fn room(dir: &Path) -> Option<String> {
+    match ledger::Disk::of(dir) {
+        Ok(disk) if disk.is_short() => Some(format!(
+            "of the file system with ledger.spool = {} only {} of {} bytes are free, {} bytes are segments kept for audit; \
+             lower ledger.audit_days, or give it more room",
+            dir.display(),
+            disk.free,
+            disk.size,
+            disk.archive
+        )),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    }
 }

@@ -37,7 +37,7 @@ enum Command {
     Demo(demo::Options),
     /// Runs the pool.
     Run(ConfigFile),
-    /// Reads and checks the configuration, and says what it comes to. Touches nothing.
+    /// Reads and checks the configuration, and says what it comes to, and whether the spool has room. Changes nothing.
     Check(ConfigFile),
     /// Brings the ledger's database to the present form, and ends.
     Migrate(ConfigFile),
@@ -105,6 +105,7 @@ fn check(config: &Config) -> Result<(), Failure> {
     let key = (!config.v2.is_empty()).then(|| authority::describe(&config.authority_key)).transpose()?;
     println!("{config}");
     key.into_iter().for_each(|key| println!("{key}"));
+    files::room(&config.spool).iter().for_each(|note| println!("note: {note}"));
     Ok(())
 }
 

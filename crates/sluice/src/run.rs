@@ -105,7 +105,8 @@ impl Running {
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, config.spool_config.clone())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
-        let ledger = Ledger::open(&config.ledger_url, spool.clone(), config.terms.clone(), config.network)
+        let (terms, settings) = (config.terms.clone(), config.ledger.clone());
+        let ledger = Ledger::open_with(&config.ledger_url, spool.clone(), terms, config.network, settings)
             .await
             .map_err(Failure::unavailable)?;
         let chain = Arc::new(Nodes(nodes.clone()));

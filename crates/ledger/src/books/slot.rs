@@ -26,19 +26,42 @@ pub(super) struct Slot {
     since: Instant,
     shares: i64,
     pub work: Work,
-    workers: HashMap<i64, (i64, Work)>,
+    workers: HashMap<i64, Part>,
     /// Where work is paid at a fixed rate: by miner and rate.
     pub rates: BTreeMap<(i64, Rate), Work>,
     /// Whose part is not in the database yet.
     touched: HashSet<i64>,
     rates_touched: BTreeSet<(i64, Rate)>,
+    /// Whether the database has something of it in `slot_open`.
+    is_stored: bool,
+}
+
+/// What a worker did in the slot.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    miner: i64,
+    shares: i64,
+    work: Work,
 }
 
 impl Slot {
     pub fn new(id: i64, opened_ms: i64, terms: Known) -> Self {
         let (workers, touched, rates, rates_touched) = Default::default();
-        let (since, shares, work, bits) = (Instant::now(), 0, 0, 0);
-        Self { id, opened_ms, since, shares, work, bits, terms, workers, rates, touched, rates_touched }
+        let (since, shares, work, bits, is_stored) = (Instant::now(), 0, 0, 0, false);
+        Self {
+            id,
+            opened_ms,
+            since,
+            shares,
+            work,
+            bits,
+            terms,
+            workers,
+            rates,
+            touched,
+            rates_touched,
+            is_stored,
+        }
     }
 
     /// The one that the database has open.
@@ -59,13 +82,19 @@ impl Slot {
             Self::new(row.try_get("id").map_err(&failed)?, row.try_get("opened_ms").map_err(&failed)?, terms);
         let bits: i64 = row.try_get("bits").map_err(&failed)?;
         slot.bits = u32::try_from(bits).unwrap_or(0);
-        let sql = "SELECT worker_id, shares, CAST(work AS TEXT) AS work FROM slot_work WHERE slot_id = $1";
-        for row in sqlx::query(sql).bind(slot.id).fetch_all(&mut *connection).await.map_err(&failed)? {
-            let (shares, work) = (row.try_get("shares").map_err(&failed)?, work(&row, "work")?);
-            slot.workers.insert(row.try_get("worker_id").map_err(&failed)?, (shares, work));
-            slot.shares += shares;
-            slot.work = slot.work.saturating_add(work);
+        let sql = "SELECT s.worker_id, w.miner_id, s.shares, CAST(s.work AS TEXT) AS work \
+                   FROM slot_open s JOIN worker w ON w.id = s.worker_id";
+        for row in sqlx::query(sql).fetch_all(&mut *connection).await.map_err(&failed)? {
+            let part = Part {
+                miner: row.try_get("miner_id").map_err(&failed)?,
+                shares: row.try_get("shares").map_err(&failed)?,
+                work: work(&row, "work")?,
+            };
+            slot.workers.insert(row.try_get("worker_id").map_err(&failed)?, part);
+            slot.shares += part.shares;
+            slot.work = slot.work.saturating_add(part.work);
         }
+        slot.is_stored = true;
         slot.rates = bought::done(connection, slot.id).await?;
         Ok(Some(slot))
     }
@@ -75,10 +104,11 @@ impl Slot {
         age >= length || self.since.elapsed() >= length
     }
 
-    pub fn add(&mut self, worker: i64, work: Work) {
-        let (shares, sum) = self.workers.entry(worker).or_default();
-        *shares += 1;
-        *sum = sum.saturating_add(work);
+    pub fn add(&mut self, worker: i64, miner: i64, work: Work) {
+        let part = self.workers.entry(worker).or_default();
+        part.miner = miner;
+        part.shares += 1;
+        part.work = part.work.saturating_add(work);
         self.shares += 1;
         self.work = self.work.saturating_add(work);
         self.touched.insert(worker);
@@ -120,15 +150,54 @@ impl Slot {
             (self.id, self.opened_ms, closed_ms, self.shares, Whole(self.work), self.terms.id, self.bits);
         write(connection, "write a slot", sql, json(&[row]), &[]).await?;
 
+        match closed_ms {
+            None => self.write_open(connection, dialect).await?,
+            Some(_) => self.write_closed(connection, dialect).await?,
+        }
+        self.touched.clear();
+        self.write_rates(connection, dialect).await
+    }
+
+    /// What workers have done since it was written before.
+    async fn write_open(
+        &mut self,
+        connection: &mut AnyConnection,
+        dialect: Dialect,
+    ) -> Result<(), LedgerError> {
         let part = |worker: &i64| {
-            let (shares, work) = self.workers.get(worker)?;
-            Some((*worker, *shares, Whole(*work)))
+            let part = self.workers.get(worker)?;
+            Some((*worker, part.shares, Whole(part.work)))
         };
         let rows: Vec<_> = self.touched.iter().filter_map(part).collect();
         let sql = format!(
-            "INSERT INTO slot_work (slot_id, worker_id, shares, work) SELECT $2, t.worker, t.shares, t.work \
-             FROM {} AS t WHERE true \
-             ON CONFLICT (slot_id, worker_id) DO UPDATE SET shares = excluded.shares, work = excluded.work",
+            "INSERT INTO slot_open (worker_id, shares, work) SELECT t.worker, t.shares, t.work FROM {} AS t \
+             WHERE true ON CONFLICT (worker_id) DO UPDATE SET shares = excluded.shares, work = excluded.work",
+            dialect.table(&[
+                ("worker", Column::Integer),
+                ("shares", Column::Integer),
+                ("work", Column::Work)
+            ])
+        );
+        self.is_stored = true;
+        write(connection, "write the open slot", sql, json(&rows), &[]).await.map(drop)
+    }
+
+    /// All of it, once: by worker and by miner, in the order of their indexes, so that these stay dense.
+    async fn write_closed(
+        &mut self,
+        connection: &mut AnyConnection,
+        dialect: Dialect,
+    ) -> Result<(), LedgerError> {
+        let mut miners: BTreeMap<i64, Work> = BTreeMap::new();
+        for part in self.workers.values() {
+            let sum = miners.entry(part.miner).or_default();
+            *sum = sum.saturating_add(part.work);
+        }
+        let mut rows: Vec<_> =
+            self.workers.iter().map(|(worker, part)| (*worker, part.shares, Whole(part.work))).collect();
+        rows.sort_unstable_by_key(|(worker, ..)| *worker);
+        let sql = format!(
+            "INSERT INTO slot_work (slot_id, worker_id, shares, work) SELECT $2, t.worker, t.shares, t.work FROM {} AS t",
             dialect.table(&[
                 ("worker", Column::Integer),
                 ("shares", Column::Integer),
@@ -136,8 +205,17 @@ impl Slot {
             ])
         );
         write(connection, "write the work of a slot", sql, json(&rows), &[self.id]).await?;
-        self.touched.clear();
-        self.write_rates(connection, dialect).await
+        let rows: Vec<_> = miners.into_iter().map(|(miner, work)| (miner, Whole(work))).collect();
+        let sql = format!(
+            "INSERT INTO slot_miner (slot_id, miner_id, work) SELECT $2, t.miner, t.work FROM {} AS t",
+            dialect.table(&[("miner", Column::Integer), ("work", Column::Work)])
+        );
+        write(connection, "write the work of a slot by miner", sql, json(&rows), &[self.id]).await?;
+        if std::mem::take(&mut self.is_stored) {
+            let cleared = sqlx::query("DELETE FROM slot_open").execute(connection).await;
+            cleared.map_err(LedgerError::database("clear the open slot"))?;
+        }
+        Ok(())
     }
 
     async fn write_rates(

@@ -20,15 +20,22 @@ macro_rules! files {
     };
 }
 
-const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
-const SQLITE: &[File] = files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
+const POSTGRES: &[File] =
+    files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth");
+const SQLITE: &[File] =
+    files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth");
 
-/// Runs what has not been run yet; refuses a database that has been through other files than these.
-pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), MigrateError> {
+/// Runs what has not been run yet, up to `version`; refuses a database that has been through other files than these.
+pub(super) async fn run(
+    dialect: Dialect,
+    version: i64,
+    connection: &mut AnyConnection,
+) -> Result<(), MigrateError> {
+    let files = files(dialect).iter().filter(|(of, ..)| *of <= version);
     let migration = |&(version, name, sql): &File| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    let migrations: Vec<Migration> = files(dialect).iter().map(migration).collect();
+    let migrations: Vec<Migration> = files.map(migration).collect();
     if is_done(&migrations, connection).await {
         return Ok(());
     }

@@ -20,7 +20,11 @@ use crate::{
 const WINDOWS: usize = 100;
 
 /// Every block on its own: what stands in the journal for it must follow from its row, its weights and its outputs.
-pub(super) async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+/// What of a window is not kept any more is noted.
+pub(super) async fn blocks(
+    snapshot: &mut AnyConnection,
+    notes: &mut Vec<String>,
+) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
     let sql = "SELECT b.id, b.hash, b.state, b.matured, b.scheme, b.reward_msat, b.subsidy_msat, b.fee_msat, b.credits, \
                CAST(b.window_work AS TEXT) AS window_work, COALESCE(b.slot_id, 0) AS slot, \
@@ -45,9 +49,12 @@ pub(super) async fn blocks(snapshot: &mut AnyConnection) -> Result<Findings, Led
         let is_solo = text(&row, "scheme")? == "solo";
         if slot > 0 && bits > 0 && !is_solo && windows < WINDOWS {
             windows += 1;
-            let window = window(snapshot, slot, bits).await?.weights();
+            let window = window(snapshot, slot, bits).await?;
+            let done_anew = window.weights();
             // Where there was no share at all, it is the finder's or the reserve's.
-            if !window.is_empty() && window != weights {
+            if let Some(slot) = window.missing {
+                notes.push(format!("{name} has a window from before slot {slot}, which is kept no longer"));
+            } else if !done_anew.is_empty() && done_anew != weights {
                 findings.push(format!("{name} has other weights than its slots say"));
             }
         }
@@ -140,9 +147,20 @@ async fn posted(snapshot: &mut AnyConnection, block: i64) -> Result<Posted, Ledg
 }
 
 /// Every slot that was paid at a fixed rate: what the journal has for it, corrections included, must be what it is worth.
-pub(super) async fn slots(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+pub(super) async fn slots(
+    snapshot: &mut AnyConnection,
+    notes: &mut Vec<String>,
+) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
     let (wrong, rests) = differences(snapshot).await?;
+    let from = rates_from(snapshot).await?;
+    let older = "SELECT s.id FROM slot s JOIN terms t ON t.id = s.terms_id \
+                 WHERE s.id < $1 AND t.scheme IN ('pps', 'fpps', 'pps_plus') LIMIT 1";
+    if sqlx::query(older).bind(from).fetch_optional(&mut *snapshot).await.map_err(failed)?.is_some() {
+        notes.push(format!(
+            "what was paid for slots before {from} cannot be done again: they are kept no longer"
+        ));
+    }
     for (slot, miners) in wrong {
         findings.push(format!(
             "slot {slot} is paid otherwise than its work is worth, for {} miners",
@@ -174,6 +192,7 @@ pub(super) async fn slots(snapshot: &mut AnyConnection) -> Result<Findings, Ledg
 pub(crate) async fn differences(
     snapshot: &mut AnyConnection,
 ) -> Result<(BTreeMap<i64, BTreeMap<i64, i64>>, BTreeMap<i64, u64>), LedgerError> {
+    let from = rates_from(snapshot).await?;
     let mut credited: HashMap<i64, BTreeMap<i64, i64>> = HashMap::new();
     let sql = "SELECT t.idem_key, e.account_id, e.amount_msat FROM txn t JOIN entry e ON e.txn_id = t.id \
                WHERE t.kind = 'slot' OR (t.kind = 'correction' AND t.idem_key LIKE 'correction:slot:%')";
@@ -183,15 +202,17 @@ pub(crate) async fn differences(
         let amount = integer(&row, "amount_msat")?;
         if let (Some(slot), Some(Account::Miner(miner, Purse::Available))) =
             (slot, Account::from_id(integer(&row, "account_id")?))
+            && slot >= from
         {
             *credited.entry(slot).or_default().entry(miner).or_default() += amount;
         }
     }
     let sql = "SELECT s.id, t.scheme, t.fee_ppm, COALESCE(f.mean_msat, 0) AS mean FROM slot s \
                JOIN terms t ON t.id = s.terms_id LEFT JOIN fee_rate f ON f.id = s.fee_rate_id \
-               WHERE s.closed_ms IS NOT NULL AND t.scheme IN ('pps', 'fpps', 'pps_plus') ORDER BY s.id";
-    let (mut wrong, mut rests) = (BTreeMap::new(), BTreeMap::new());
-    for row in rows(snapshot, sql).await? {
+               WHERE s.closed_ms IS NOT NULL AND s.id >= $1 AND t.scheme IN ('pps', 'fpps', 'pps_plus') ORDER BY s.id";
+    let mut wrong = BTreeMap::new();
+    let mut rests = left_over(snapshot, from).await?;
+    for row in sqlx::query(sql).bind(from).fetch_all(&mut *snapshot).await.map_err(failed)? {
         let slot = integer(&row, "id")?;
         let name = text(&row, "scheme")?;
         let mean = match Scheme::parse(&name, 0) {
@@ -222,4 +243,20 @@ pub(crate) async fn differences(
         }
     }
     Ok((wrong, rests))
+}
+
+/// The first slot from which on payments by the slot can be done again: the first range that is kept from its beginning.
+async fn rates_from(snapshot: &mut AnyConnection) -> Result<i64, LedgerError> {
+    let sql = "SELECT COALESCE((SELECT MIN(p.first_slot) FROM slot_span p WHERE p.first_slot >= k.miners_from), \
+               k.miners_from) AS first FROM slot_kept k";
+    rows(snapshot, sql).await?.first().map_or(Ok(1), |row| integer(row, "first"))
+}
+
+/// What miners had left over where the range that begins with `slot` began.
+async fn left_over(snapshot: &mut AnyConnection, slot: i64) -> Result<BTreeMap<i64, u64>, LedgerError> {
+    let query = sqlx::query("SELECT miner_id, rest FROM rest_mark WHERE slot_id = $1").bind(slot);
+    let rows = query.fetch_all(snapshot).await.map_err(failed)?;
+    rows.iter()
+        .map(|row| Ok((integer(row, "miner_id")?, u64::try_from(integer(row, "rest")?).unwrap_or(0))))
+        .collect()
 }

@@ -9,9 +9,10 @@ use std::{
 use share::{Work, hash::shown};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-use super::{Report, failed, integer, rows, seals, text};
+use super::{Report, failed, integer, rows, seals, shares, text};
 use crate::{
     Hash, LedgerError, WorkerId,
+    growth::Kept,
     maturity::stored,
     proof::{Digested, Name, entries_of},
     record::Entry,
@@ -32,6 +33,10 @@ struct Segments<'a> {
     aside: HashSet<(u16, Position)>,
     /// Read lately.
     read: HashMap<Name, Arc<Vec<u8>>>,
+    /// What tables there are to compare with.
+    kept: Kept,
+    /// By worker, once it has been asked for.
+    miners: HashMap<WorkerId, i64>,
 }
 
 /// Why something cannot be recomputed.
@@ -54,8 +59,15 @@ pub(super) async fn check(
     };
     let seals = seals(snapshot).await?;
     let names = seals.iter().filter_map(|seal| seal.name()).filter(|name| name.spool == id);
-    let mut segments =
-        Segments { dir, spool: id, sealed: names.collect(), aside: HashSet::new(), read: HashMap::new() };
+    let mut segments = Segments {
+        dir,
+        spool: id,
+        sealed: names.collect(),
+        aside: HashSet::new(),
+        read: HashMap::new(),
+        kept: Kept::load(snapshot).await?,
+        miners: HashMap::new(),
+    };
     for row in rows(snapshot, "SELECT spool, writer, segment, byte FROM set_aside").await? {
         if row.try_get::<Vec<u8>, _>("spool").map_err(failed)? == id {
             segments.aside.insert(place(&row)?);
@@ -153,6 +165,13 @@ async fn one_block(
     for number in window.slots() {
         slot(snapshot, segments, number, None, report).await?;
     }
+    if let Some(slot) = window.missing {
+        let hash = shown(&hash);
+        report
+            .notes
+            .push(format!("block {hash} has a window from before slot {slot}, which is kept no longer"));
+        return Ok(());
+    }
     if !window.weights().is_empty() && window.weights() != stored(snapshot, id).await? {
         report
             .findings
@@ -206,22 +225,57 @@ async fn slot(
             }
         }
     }
-    let sql = "SELECT w.key, s.shares, CAST(s.work AS TEXT) AS work FROM slot_work s \
-               JOIN worker w ON w.id = s.worker_id WHERE s.slot_id = $1";
-    let mut booked = Sums::new();
-    for row in sqlx::query(sql).bind(number).fetch_all(snapshot).await.map_err(failed)? {
-        let key: Vec<u8> = row.try_get("key").map_err(failed)?;
-        let worker = WorkerId(key.try_into().unwrap_or_default());
-        booked.insert(worker, (integer(&row, "shares")?, work(&row, "work")?));
-    }
-    if booked != found {
+    let is_kept = to.is_some() || number >= segments.kept.workers_from;
+    let is_right = match is_kept {
+        true => by_worker(snapshot, number, to.is_some()).await? == found,
+        false => {
+            let mut by_miner: BTreeMap<i64, Work> = BTreeMap::new();
+            for (worker, (_, work)) in &found {
+                let sum = by_miner.entry(segments.miner(snapshot, worker).await?).or_default();
+                *sum = sum.saturating_add(*work);
+            }
+            shares::by_miner(snapshot, number).await? == by_miner
+        }
+    };
+    if !is_right {
         let what = if to.is_some() { "the open slot, up to the watermark," } else { "slot" };
         report.findings.push(format!("{what} {number} has other work than its records"));
     }
     Ok(())
 }
 
+/// What workers did in a slot, as the tables have it.
+async fn by_worker(snapshot: &mut AnyConnection, slot: i64, is_open: bool) -> Result<Sums, LedgerError> {
+    let sql = match is_open {
+        true => {
+            "SELECT w.key, s.shares, CAST(s.work AS TEXT) AS work FROM slot_open s \
+             JOIN worker w ON w.id = s.worker_id WHERE $1 > 0"
+        }
+        false => {
+            "SELECT w.key, s.shares, CAST(s.work AS TEXT) AS work FROM slot_work s \
+             JOIN worker w ON w.id = s.worker_id WHERE s.slot_id = $1"
+        }
+    };
+    let rows = sqlx::query(sql).bind(slot).fetch_all(snapshot).await.map_err(failed)?;
+    rows.iter().map(|row| Ok((key(row)?, (integer(row, "shares")?, work(row, "work")?)))).collect()
+}
+
+fn key(row: &AnyRow) -> Result<WorkerId, LedgerError> {
+    let key: Vec<u8> = row.try_get("key").map_err(failed)?;
+    Ok(WorkerId(key.try_into().unwrap_or_default()))
+}
+
 impl Segments<'_> {
+    /// Whose a worker is; 0 if nobody knows it.
+    async fn miner(&mut self, snapshot: &mut AnyConnection, worker: &WorkerId) -> Result<i64, LedgerError> {
+        if self.miners.is_empty() {
+            for row in rows(snapshot, "SELECT key, miner_id FROM worker").await? {
+                self.miners.insert(key(&row)?, integer(&row, "miner_id")?);
+            }
+        }
+        Ok(self.miners.get(worker).copied().unwrap_or(0))
+    }
+
     fn bytes(&mut self, name: Name) -> Result<Option<Arc<Vec<u8>>>, LedgerError> {
         if let Some(bytes) = self.read.get(&name) {
             return Ok(Some(bytes.clone()));

@@ -6,6 +6,7 @@
 mod audit;
 mod blocks;
 mod faults;
+mod growth;
 mod guards;
 mod payouts;
 mod postgres;
@@ -62,6 +63,13 @@ on_both! {
     audit::planted_corruptions_are_found_by_name,
     audit::a_database_put_back_reads_the_archive,
     audit::every_point_of_the_drain_may_be_the_last,
+    growth::ranges_come_and_go,
+    growth::what_windows_need_is_kept,
+    growth::a_clock_that_was_ahead,
+    growth::payments_by_the_slot_add_up_afterwards,
+    growth::every_point_of_dropping_may_be_the_last,
+    growth::a_ledger_that_runs_tidies_up,
+    growth::a_database_of_version_5_goes_on,
     guards::the_journal_refuses_what_it_must,
     guards::verify_finds_what_was_tampered_with,
     guards::one_process_at_a_time,

@@ -72,7 +72,7 @@ pub async fn a_restart_goes_on(rig: Rig) {
         assert_eq!(ledger.spooled_bytes(), 0, "all segments are drained and deleted");
         ledger.verify().await.unwrap();
     }
-    assert_eq!(rig.number("SELECT COUNT(*) FROM slot_work").await, 1, "one slot stays open over restarts");
+    assert_eq!(rig.number("SELECT COUNT(*) FROM slot_open").await, 1, "one slot stays open over restarts");
 }
 
 pub async fn slots_close_by_time(rig: Rig) {

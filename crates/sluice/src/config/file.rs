@@ -178,6 +178,10 @@ pub struct Ledger {
     pub ack: String,
     /// How long drained segments are kept for audit; 0: not at all.
     pub audit_days: u32,
+    /// How long the work of closed slots is kept by worker.
+    pub worker_days: u32,
+    /// How long it is kept by miner, where windows do not need it longer.
+    pub slot_days: u32,
     /// Found blocks on their way; `blocks` beside the spool by default.
     pub blocks: Option<PathBuf>,
 }
@@ -257,6 +261,8 @@ impl Default for Ledger {
             spool: "spool".into(),
             ack: "process".into(),
             audit_days: 30,
+            worker_days: 7,
+            slot_days: 90,
             blocks: None,
         }
     }

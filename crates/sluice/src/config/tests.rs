@@ -14,6 +14,8 @@ fn the_sample_is_good() {
     assert_eq!(config.network, Network::Signet);
     assert_eq!(config.terms.fee_ppm, 10_000);
     assert_eq!(config.nodes.len(), 1);
+    let days = |age: Duration| age.as_secs() / 86_400;
+    assert_eq!((days(config.ledger.worker_age), days(config.ledger.slot_age)), (7, 90));
 }
 
 #[test]
@@ -49,6 +51,8 @@ fn what_is_wrong_is_said_with_its_place() {
     let bought = SAMPLE.replacen("scheme = \"pplns\"", "scheme = \"fpps\"", 1);
     let error = load(&bought.replacen("payout = \"balance\"", "payout = \"coinbase\"", 1), &[]).unwrap_err();
     assert!(error.contains("the pool buys work and keeps blocks"), "{error}");
+    check("slot_days = 90", "slot_days = 6", "ledger.slot_days = 6 is less than ledger.worker_days = 7");
+    check("worker_days = 7", "worker_days = -1", "worker_days");
     check("min = 0.001", "min = 1e13", "vardiff.min");
     check("min = 0.001", "min = -1.0", "vardiff.min");
     check("min = 0.001", "min = 2000.0", "vardiff.start = 1024");

@@ -1,0 +1,193 @@
+//! How the tables stay of a size: the work of slots is kept by ranges of slots, and what is old is dropped.
+//!
+//! Work by worker (`slot_work`) is statistics, and where proofs of splits begin; once it is old enough, its sums go into the
+//! workers' own rows, so that their totals can still be added up. Work by miner (`slot_miner`, `slot_rate`) is what windows
+//! and payments by the slot are made of; it goes once it is old enough and no window can reach it any more. In Postgres a
+//! range is a partition and dropped as a whole; in SQLite slots are deleted one at a time. Either way a step is one
+//! transaction, and what is summed for it was summed before: the drain waits for none of that.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{AnyConnection, Row};
+use tokio::sync::watch;
+
+use crate::{
+    LedgerError, Settings, Spool, clock,
+    spool::Disk,
+    store::{Dialect, Store, one},
+};
+
+mod fold;
+mod reach;
+
+/// How far back the work of slots is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// From this slot on by worker.
+    pub workers_from: i64,
+    /// From this slot on by miner.
+    pub miners_from: i64,
+}
+
+/// Slots that are dropped together: from `first` to the one before `next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    first: i64,
+    next: i64,
+}
+
+/// What is old enough to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Old {
+    Workers(Span),
+    Miners(Span),
+}
+
+/// Drops what is old.
+pub(crate) struct Keeper {
+    pub store: Arc<Store>,
+    pub spool: Spool,
+    pub settings: Settings,
+}
+
+impl Kept {
+    pub async fn load(connection: &mut AnyConnection) -> Result<Self, LedgerError> {
+        let doing = "read which slots are kept";
+        let row = one(connection, doing, "SELECT workers_from, miners_from FROM slot_kept").await?;
+        let number = |name: &str| row.try_get(name).map_err(LedgerError::database(doing));
+        Ok(Self { workers_from: number("workers_from")?, miners_from: number("miners_from")? })
+    }
+}
+
+/// The first slot that there is no room for yet.
+pub(crate) async fn room(connection: &mut AnyConnection) -> Result<i64, LedgerError> {
+    let doing = "read the ranges of slots";
+    let row = one(connection, doing, "SELECT COALESCE(MAX(next_slot), 1) AS room FROM slot_span").await?;
+    row.try_get("room").map_err(LedgerError::database(doing))
+}
+
+/// Makes room for the slots from `first` to the one before `next`, of which none is open yet; gives `next`. What miners
+/// have left over at this point is kept with it.
+pub(crate) async fn extend(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    first: i64,
+    next: i64,
+) -> Result<i64, LedgerError> {
+    let failed = LedgerError::database("make room for more slots");
+    let mark =
+        "INSERT INTO rest_mark (slot_id, miner_id, rest) SELECT $1, id, rest FROM miner WHERE rest > 0";
+    sqlx::query(mark).bind(first).execute(&mut *connection).await.map_err(&failed)?;
+    let span = "INSERT INTO slot_span (first_slot, next_slot) VALUES ($1, $2)";
+    sqlx::query(span).bind(first).bind(next).execute(&mut *connection).await.map_err(&failed)?;
+    if dialect == Dialect::Postgres {
+        let parts = sqlx::query("SELECT slots_extend($1, $2)").bind(first).bind(next);
+        parts.execute(connection).await.map_err(&failed)?;
+    }
+    Ok(next)
+}
+
+impl Keeper {
+    /// Looks for what is old, and after the disk, until `stop` is true.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            self.look_at_the_disk().await;
+            loop {
+                match self.step().await {
+                    Ok(true) if !*stop.borrow() => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "old slots cannot be dropped now; they are kept until the next try");
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.tidy) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    /// Drops the oldest of what is old. False if there is nothing, or somebody reads it just now.
+    pub async fn step(&self) -> Result<bool, LedgerError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let kept = Kept::load(&mut snapshot).await?;
+        let old = self.oldest(&mut snapshot, kept).await?;
+        drop(snapshot);
+        let begun = Instant::now();
+        let (what, dropped) = match old {
+            None => return Ok(false),
+            Some(Old::Workers(span)) => {
+                ("worker", fold::workers(&self.store, &self.settings, kept, span).await?)
+            }
+            Some(Old::Miners(span)) => {
+                ("miner", fold::miners(&self.store, &self.settings, kept, span).await?)
+            }
+        };
+        let Some(Span { first, next }) = dropped else { return Ok(false) };
+        let (to, took) = (next - 1, begun.elapsed());
+        tracing::info!(from = first, to, ?took, "the work of old slots by {what} is not kept any longer");
+        Ok(true)
+    }
+
+    /// Miners' work goes after workers' work, which can be compared with it as long as it is there.
+    async fn oldest(&self, snapshot: &mut AnyConnection, kept: Kept) -> Result<Option<Old>, LedgerError> {
+        let Settings { worker_age, slot_age, .. } = self.settings;
+        if let Some(span) = old(snapshot, kept.workers_from, worker_age).await? {
+            return Ok(Some(Old::Workers(span)));
+        }
+        // What the archive can be asked about is kept with it.
+        let age = slot_age.max(self.spool.kept_for());
+        let span = old(snapshot, kept.miners_from, age).await?;
+        let Some(span) = span.filter(|span| span.next <= kept.workers_from) else { return Ok(None) };
+        let needed = reach::needed(snapshot, kept.miners_from).await?;
+        Ok((span.next <= needed).then_some(Old::Miners(span)))
+    }
+
+    async fn look_at_the_disk(&self) {
+        let spool = self.spool.clone();
+        match tokio::task::spawn_blocking(move || spool.look_at_the_disk()).await {
+            Ok(Ok(disk)) if disk.is_short() => {
+                let Disk { free, size, archive } = disk;
+                tracing::warn!(
+                    free,
+                    size,
+                    archive,
+                    dir = %self.spool.dir().display(),
+                    "less than a tenth of the spool's file system is free; lower ledger.audit_days, or give it more room"
+                );
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the spool's file system cannot be looked at"),
+            Err(error) => tracing::error!(%error, "looking at the spool's file system failed"),
+        }
+    }
+}
+
+/// The range that `from` is in, if it is past: all its slots are closed, since `age`, and there are newer ones. How old
+/// something is is said by the pool's own records or by the clock, whichever says less. A slot from a time that is still to
+/// come was written while the clock was ahead: it is as old as the ones behind it.
+async fn old(snapshot: &mut AnyConnection, from: i64, age: Duration) -> Result<Option<Span>, LedgerError> {
+    let failed = LedgerError::database("look for old slots");
+    let sql = "SELECT opened_ms FROM slot ORDER BY id DESC LIMIT 1";
+    let newest = sqlx::query(sql).fetch_optional(&mut *snapshot).await.map_err(&failed)?;
+    let Some(newest) = newest else { return Ok(None) };
+    let opened_ms: i64 = newest.try_get("opened_ms").map_err(&failed)?;
+    let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    let now_ms = opened_ms.min(clock::now_ms());
+    let before_ms = now_ms.saturating_sub(age_ms);
+    let sql = "SELECT first_slot, next_slot FROM slot_span p \
+               WHERE first_slot = (SELECT MIN(first_slot) FROM slot_span WHERE next_slot > $1) \
+               AND EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.next_slot) \
+               AND EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.next_slot - 1 AND s.closed_ms <= $2) \
+               AND NOT EXISTS (SELECT 1 FROM slot s WHERE s.id >= p.first_slot AND s.id < p.next_slot \
+               AND (s.closed_ms IS NULL OR (s.closed_ms > $2 AND s.closed_ms <= $3)))";
+    let query = sqlx::query(sql).bind(from).bind(before_ms).bind(now_ms);
+    let Some(row) = query.fetch_optional(snapshot).await.map_err(&failed)? else { return Ok(None) };
+    let number = |name: &str| row.try_get(name).map_err(&failed);
+    Ok(Some(Span { first: number("first_slot")?, next: number("next_slot")? }))
+}
