@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     Coinbases, Direct, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
-    maturity::Maturity, reserve, store::Store, terms,
+    maturity::Maturity, operator, reserve, store::Store, terms,
 };
 
 /// Where a block stands, as the nodes of the pool see it.
@@ -213,7 +213,8 @@ impl Ledger {
                 fees::follow(store, followed, settings.follow, told.clone()).await;
             }
         };
-        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), fees, reserve, stopped);
+        let orders = operator::follow(store.clone(), settings.follow, told.clone());
+        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), orders, fees, reserve, stopped);
         self.0.running.store(false, Ordering::Release);
     }
 

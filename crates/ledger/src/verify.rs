@@ -6,7 +6,7 @@ use std::{
 };
 
 use share::Work;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
 use crate::{
     Hash, Ledger, LedgerError, PayError, audit,
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(crate) mod credits;
+mod operator;
 
 mod raw;
 
@@ -89,6 +90,11 @@ impl Audit {
         Ok(Self { store: Store::open_to_read(url)?, spool: spool.to_owned() })
     }
 
+    /// The database as it is now.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+        self.store.snapshot().await
+    }
+
     /// All that [`Ledger::verify`] compares, and: the chain of segments, each kept file with its root, the open slot and
     /// the slots of one block with the records they were made of, and that block's weights. The block is that with
     /// the hash `block` (internal order), or one of them by chance.
@@ -126,6 +132,7 @@ async fn tables(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
     findings.extend(credits::slots(snapshot).await?);
     findings.extend(shares(snapshot).await?);
     findings.extend(payout::payments(snapshot).await?);
+    findings.extend(operator::by_hand(snapshot).await?);
     if let Err(error) = check_chain(&seals(snapshot).await?) {
         findings.push(error.to_string());
     }

@@ -192,6 +192,7 @@ impl Config {
             proxies,
             spool_config: SpoolConfig {
                 ack: ack(&file.ledger.ack)?,
+                mapped: file.ledger.mapped,
                 audit: Duration::from_secs(86_400 * u64::from(file.ledger.audit_days)),
                 ..SpoolConfig::default()
             },

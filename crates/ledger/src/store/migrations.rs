@@ -20,8 +20,10 @@ macro_rules! files {
     };
 }
 
-const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
-const SQLITE: &[File] = files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout");
+const POSTGRES: &[File] =
+    files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 7 "operator");
+const SQLITE: &[File] =
+    files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 7 "operator");
 
 /// Runs what has not been run yet; refuses a database that has been through other files than these.
 pub(super) async fn run(dialect: Dialect, connection: &mut AnyConnection) -> Result<(), MigrateError> {

@@ -173,6 +173,8 @@ pub struct Ledger {
     pub spool: PathBuf,
     /// What an acknowledged share has survived: `process` or `power`.
     pub ack: String,
+    /// Whether segments are mapped into memory; else each turn writes its records by a call.
+    pub mapped: bool,
     /// How long drained segments are kept for audit; 0: not at all.
     pub audit_days: u32,
     /// Found blocks on their way; `blocks` beside the spool by default.
@@ -253,6 +255,7 @@ impl Default for Ledger {
             url: "sqlite://sluice.db".into(),
             spool: "spool".into(),
             ack: "process".into(),
+            mapped: true,
             audit_days: 30,
             blocks: None,
         }

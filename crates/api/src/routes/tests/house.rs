@@ -70,6 +70,7 @@ pub(crate) async fn ledger(dir: &Path) -> (Ledger, SpoolWriter) {
     let terms = Terms {
         scheme: Scheme::Pplns { factor: 2 },
         fee_ppm: 15_000,
+        payout_threshold_sats: Some(100_000),
         pool_script: worker(BOB).script().to_vec(),
         pool_address: BOB.into(),
     };
