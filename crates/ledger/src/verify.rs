@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) mod credits;
-mod operator;
+mod kinds;
 
 mod raw;
 
@@ -132,8 +132,12 @@ async fn tables(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
     findings.extend(credits::slots(snapshot).await?);
     findings.extend(shares(snapshot).await?);
     findings.extend(payout::payments(snapshot).await?);
-    findings.extend(operator::by_hand(snapshot).await?);
-    if let Err(error) = check_chain(&seals(snapshot).await?) {
+    findings.extend(kinds::check(snapshot).await?);
+    let seals = seals(snapshot).await?;
+    if let Some(first) = seals.first().filter(|first| first.sequence != 1) {
+        findings.push(format!("the chain of segments begins with {}, not with 1", first.sequence));
+    }
+    if let Err(error) = check_chain(&seals) {
         findings.push(error.to_string());
     }
     Ok(findings)

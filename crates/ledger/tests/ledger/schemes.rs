@@ -76,6 +76,7 @@ impl Process {
             self.hand.follow().await.unwrap();
         }
         self.ledger.verify().await.unwrap();
+        crate::operator::all_is_proven(&self.ledger).await;
     }
 
     /// Immature, available and paid of miners 1 to 3.
