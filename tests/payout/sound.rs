@@ -365,3 +365,92 @@ fn a_miner_has_a_threshold_of_its_own() {
     assert!(said.contains("to 1 miners"), "{said}");
     assert!(pool.terminate().success());
 }
+
+/// Whatever the operator's commands are given, they end with one line that says what is wrong, where, and what to do.
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let node = Node::start(Chain::Regtest, Login::Cookie);
+    let key = Key::taproot();
+    let mut pool = rich(&node, &key, 0, &tables(&key.private(), BY_HAND));
+    let place = pool.directory().to_owned();
+    let config = place.join("sluice.toml");
+    let good = pool.setup.text();
+    let first = miner(0);
+    let fund = "ledger fund --from operator --to reserve --amount 5 --key k --reason r"
+        .split(' ')
+        .collect::<Vec<_>>();
+    let commands: [&[&str]; 6] = [
+        &VERIFY,
+        &["ledger", "history", "reserve"],
+        &fund,
+        &["payout", "list"],
+        &["payout", "export", "1"],
+        &["payout", "threshold", &first],
+    ];
+    let check = |pool: &Pool, arguments: &[&str], status: i32, expect: &str| {
+        let (code, said) = pool.outcome(arguments);
+        let lines = said.lines().filter(|line| line.starts_with("sluice: ")).count();
+        assert!(
+            code == status && said.contains(expect),
+            "{arguments:?} ended with {code}, not {expect:?}: {said}"
+        );
+        assert!(lines == 1 && said.lines().count() == 1 && said.len() < 5_000, "{arguments:?}: {said}");
+    };
+    // The configuration is none.
+    let deep = format!("x = {}", "[".repeat(500_000));
+    for (bytes, expect) in [
+        (&b"\xff\xfe\0\0"[..], "is no text: it must be TOML"),
+        (b"network = ", "line 1"),
+        (&[b' '; 2 << 20], "it is not the file that is asked for here"),
+        (deep.as_bytes(), "sluice.toml: "),
+    ] {
+        fs::write(&config, bytes).unwrap();
+        for arguments in commands {
+            check(&pool, arguments, 64, expect);
+        }
+    }
+    fs::remove_file(&config).unwrap();
+    check(&pool, &VERIFY, 64, "there is no such file");
+    fs::create_dir(&config).unwrap();
+    check(&pool, &VERIFY, 64, "it is a directory");
+    fs::remove_dir(&config).unwrap();
+
+    // The database is none.
+    fs::write(place.join("empty.db"), "").unwrap();
+    fs::write(place.join("rubbish.db"), [7; 9_000]).unwrap();
+    fs::create_dir(place.join("directory.db")).unwrap();
+    let url = pool.setup.ledger_url.clone();
+    for (name, expect) in [
+        ("missing.db", "No such file"),
+        ("empty.db", "run sluice migrate"),
+        ("rubbish.db", "ledger.url names a file that is none of SQLite"),
+        ("directory.db", "unable to open database file"),
+    ] {
+        pool.setup.ledger_url = url.replace("sluice.db", name);
+        fs::write(&config, pool.setup.text()).unwrap();
+        for arguments in commands {
+            check(&pool, arguments, 69, expect);
+        }
+    }
+    pool.setup.ledger_url = url;
+    fs::write(&config, &good).unwrap();
+
+    // What is asked for is wrong.
+    check(&pool, &["ledger", "verify", "--block", "xyz"], 64, "a block's hash has 64 hex digits");
+    check(&pool, &["ledger", "history", "nobody"], 64, "neither an address that has mined here nor");
+    check(&pool, &["payout", "export", "9"], 69, "there is no batch 9: see sluice payout list");
+    check(&pool, &["payout", "threshold", &first], 64, "nobody has mined here with the address");
+    fs::write(place.join("binary.psbt"), b"psbt\xff\x01\0").unwrap();
+    fs::File::create(place.join("huge.psbt")).unwrap().set_len(1 << 40).unwrap();
+    check(&pool, &["payout", "import", "binary.psbt"], 64, "export the signed PSBT in base64");
+    check(&pool, &["payout", "import", "huge.psbt"], 1, "it is not the file that is asked for here");
+    check(&pool, &["payout", "import", "."], 69, "it is a directory");
+    check(&pool, &["payout", "import", "nowhere"], 69, "there is no such file");
+
+    // Without a wallet there is nothing to pay; the books are there all the same.
+    pool.setup.more = String::new();
+    fs::write(&config, pool.setup.text()).unwrap();
+    check(&pool, &["payout", "run"], 64, "there is no [wallet] in the configuration");
+    check(&pool, &["payout", "threshold", &first], 64, "there is no [wallet] in the configuration");
+    must_be_sound(&pool);
+}

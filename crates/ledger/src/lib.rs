@@ -55,7 +55,7 @@ pub use coinbases::{Coinbases, Direct, Pays};
 pub use error::LedgerError;
 pub use fees::{FeeBlock, MeanFees};
 pub use ledger::{BlockFees, Chain, Halt, Hand, Ledger, Point, Settings, Standing};
-pub use operator::{Entry, Movement, MovementError, Page, Place};
+pub use operator::{AccountEntry, AccountHistory, Movement, MovementError, Place};
 pub use payout::{
     Desk, FeeFrom, MinerPayout, OrderKind, PayError, PayHalt, PayPoint, Payer, Payout, PayoutFigures,
     PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings,

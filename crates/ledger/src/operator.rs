@@ -11,7 +11,7 @@ mod book;
 mod history;
 
 pub(crate) use book::follow;
-pub use history::{Entry, Page};
+pub use history::{AccountEntry, AccountHistory};
 
 /// Where money can be moved from or to by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, str::FromStr};
 
 use bitcoin::{Address, Network};
 use clap::ValueEnum;
-use ledger::{Audit, Desk, Entry, Movement, Page, Place};
+use ledger::{AccountEntry, AccountHistory, Audit, Desk, Movement, Place};
 
 use crate::{ConfigFile, failure::Failure, payout};
 
@@ -144,13 +144,13 @@ pub async fn history(asked: History) -> Result<(), Failure> {
     Ok(())
 }
 
-fn table(page: &Page, limit: u32) -> String {
+fn table(page: &AccountHistory, limit: u32) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     for (account, msat) in &page.balances {
         let _ = writeln!(text, "{account}: {msat} msat");
     }
-    for Entry { txn, time_ms, account, msat, key, reason } in &page.entries {
+    for AccountEntry { txn, time_ms, account, msat, key, reason } in &page.entries {
         let _ = write!(text, "{txn} {} {account} {msat:+} {key}", date(*time_ms));
         let _ = reason.iter().try_for_each(|reason| write!(text, " ({reason})"));
         text.push('\n');
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_history_as_it_is_shown() {
-        let entry = |txn, msat, reason: Option<&str>| Entry {
+        let entry = |txn, msat, reason: Option<&str>| AccountEntry {
             txn,
             time_ms: 0,
             account: "available".into(),
@@ -219,7 +219,7 @@ mod tests {
             key: "slot:3:1".into(),
             reason: reason.map(str::to_owned),
         };
-        let page = Page {
+        let page = AccountHistory {
             balances: vec![("available".into(), 12)],
             entries: vec![entry(9, -5, Some("why")), entry(7, 17, None)],
         };

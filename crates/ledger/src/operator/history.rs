@@ -10,7 +10,7 @@ use crate::{
 
 /// What one transaction has moved on an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AccountEntry {
     /// Number of the transaction.
     pub txn: i64,
     /// When it was written, milliseconds since 1970.
@@ -27,11 +27,11 @@ pub struct Entry {
 
 /// A piece of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct AccountHistory {
     /// What each account has now, millisatoshi: of a miner one for each purse that there is.
     pub balances: Vec<(String, i64)>,
     /// Newest first.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<AccountEntry>,
 }
 
 impl Audit {
@@ -45,7 +45,7 @@ impl Audit {
         who: &str,
         limit: u32,
         before: Option<i64>,
-    ) -> Result<Option<Page>, LedgerError> {
+    ) -> Result<Option<AccountHistory>, LedgerError> {
         let mut snapshot = self.snapshot().await?;
         let ids = match (1..8).filter_map(Account::from_id).find(|account| account.name() == who) {
             Some(account) => vec![account.id()],
@@ -64,7 +64,7 @@ impl Audit {
         let query = sqlx::query(sql).bind(first).bind(last).bind(before.unwrap_or(i64::MAX));
         let rows = query.bind(i64::from(limit)).fetch_all(&mut *snapshot).await.map_err(failed)?;
         let entries = rows.iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Some(Page { balances, entries }))
+        Ok(Some(AccountHistory { balances, entries }))
     }
 }
 
@@ -79,8 +79,8 @@ async fn balances(
     rows.iter().map(balance).collect()
 }
 
-fn entry(row: &AnyRow) -> Result<Entry, LedgerError> {
-    Ok(Entry {
+fn entry(row: &AnyRow) -> Result<AccountEntry, LedgerError> {
+    Ok(AccountEntry {
         txn: row.try_get("id").map_err(failed)?,
         time_ms: row.try_get("created_ms").map_err(failed)?,
         account: account(row)?,

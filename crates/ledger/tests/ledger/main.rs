@@ -74,6 +74,7 @@ on_both! {
     operator::an_order_is_carried_out_once_whoever_dies,
     operator::what_was_moved_by_hand_is_verified,
     operator::thresholds_of_miners,
+    operator::a_database_that_is_none_says_what_to_do,
     operator::slots_are_proven_offline,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,

@@ -298,3 +298,40 @@ pub async fn slots_are_proven_offline(rig: Rig) {
     }
     ledger.verify().await.unwrap();
 }
+
+/// Before the tables are there, and where there is something else.
+pub async fn a_database_that_is_none_says_what_to_do(rig: Rig) {
+    let check = async |url: &str, expect: &str| {
+        let said = match Audit::open(url, rig.dir.path()) {
+            Ok(audit) => audit.verify(None).await.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains(expect), "{url}: {said}");
+        let order = movement(Place::Fee, Place::Reserve, 1, "k");
+        let said = match Desk::open(url).await {
+            Ok(desk) => desk.book(&order, Duration::ZERO).await.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains(expect), "{url}: {said}");
+    };
+    if rig.is_postgres() {
+        check(&rig.url, "run sluice migrate").await;
+        Ledger::migrate(&rig.url).await.unwrap();
+        let raw = &mut rig.raw().await;
+        execute(raw, "CREATE ROLE stranger LOGIN").await.unwrap();
+        check(&rig.url.replace("postgres@", "stranger@"), "docker/postgres-roles.sql").await;
+        return;
+    }
+    let at = |name: &str| rig.dir.path().join(name);
+    std::fs::write(at("empty"), "").unwrap();
+    std::fs::write(at("rubbish"), [7; 5_000]).unwrap();
+    std::fs::create_dir(at("directory")).unwrap();
+    for (name, expect) in [
+        ("empty", "run sluice migrate"),
+        ("rubbish", "none of SQLite"),
+        ("directory", "unable to open database file"),
+        ("missing", "No such file"),
+    ] {
+        check(&format!("sqlite://{}", at(name).display()), expect).await;
+    }
+}
