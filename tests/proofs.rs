@@ -107,6 +107,12 @@ fn seasoned(node: &Node) -> (Pool, Vec<Owner>) {
         let credited = pool.blocks().iter().filter(|block| block.status == "immature").count();
         (credited == all).then_some(())
     });
+    wait_for("all segments to be sealed", SOON, || {
+        let page = pool.api("/api/v1/audit/segments?limit=500");
+        let sealed: u64 =
+            page["segments"].as_array()?.iter().map(|seal| seal["shares"].as_u64().unwrap()).sum();
+        (sealed as usize == all).then_some(())
+    });
     (pool, owners)
 }
 

@@ -101,7 +101,7 @@ fn must_be_sound(pool: &Pool) -> String {
 
 /// What is planted, how it is mended, and what is said of it.
 fn corruptions(is_postgres: bool) -> Vec<(&'static str, &'static str, &'static str)> {
-    let bytes = if is_postgres { "'\\x00'::bytea" } else { "x'00'" };
+    let bytes = if is_postgres { "decode(repeat('00', 32), 'hex')" } else { "zeroblob(32)" };
     let leak = |sql: String| -> &'static str { sql.leak() };
     vec![
         (
@@ -329,7 +329,10 @@ fn coins_that_are_gone_are_missed() {
     assert!(pool.terminate().success());
     let (is_sound, said) = verify(&pool);
     assert!(
-        !is_sound && said.contains("WRONG: the wallet has 10000000000 satoshi, but 148500000000"),
+        !is_sound
+            && said.contains(
+                "WRONG: the wallet has 10000000000 satoshi, but 14850000000000 millisatoshi are owed"
+            ),
         "{said}"
     );
 }
