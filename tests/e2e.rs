@@ -22,6 +22,7 @@ mod nodes;
 mod outage;
 mod page;
 mod payout;
+mod proofs;
 mod reorg;
 mod retarget;
 mod rules;

@@ -20,6 +20,7 @@ mod key;
 mod lossy;
 mod roads;
 mod signing;
+mod sound;
 
 use key::Key;
 

@@ -17,6 +17,12 @@ pub struct Answer {
 
 /// One request to `port` of the loopback address. `headers` are whole lines, each ending in `\r\n`.
 pub fn ask(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
+    let (status, body) = bytes(port, method, path, headers, body)?;
+    Ok(Answer { status, body: String::from_utf8(body).map_err(io::Error::other)? })
+}
+
+/// The same, for an answer that need not be text: the status code and the body.
+pub fn bytes(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let length = body.len();
@@ -26,12 +32,12 @@ pub fn ask(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8(answer).map_err(io::Error::other)?;
-    let (head, body) =
-        answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("the answer has no end of head"))?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.ok_or_else(|| io::Error::other("the answer has no end of head"))?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;
-    Ok(Answer { status, body: body.to_owned() })
+    Ok((status, answer.split_off(end + 4)))
 }
 
 /// `GET`.

@@ -180,6 +180,16 @@ impl Pool {
         if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
     }
 
+    /// The same: its exit status, and all that it says.
+    pub fn outcome(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = sluice(self.directory.path());
+        let output = command.args(arguments).args(["--config", "sluice.toml"]).output().unwrap();
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        (output.status.code().expect("it ends by itself"), said)
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("the pool runs");

@@ -38,6 +38,12 @@ pub(crate) enum Fault {
          finished, which takes up to ten minutes and a drain; say time_ms if it is older"
     )]
     NoSuchShare,
+    /// 404
+    #[error(
+        "there is no closed slot of this number that paid work at a fixed rate (pps, fpps, pps_plus), or its work is not \
+         kept any longer; /api/v1/miners/ADDRESS/slots lists what slots have paid an address"
+    )]
+    NoSuchSlot,
     /// 405
     #[error("this path can only be read; use GET")]
     OnlyGet,
@@ -59,6 +65,7 @@ impl IntoResponse for Fault {
             | Self::UnknownMiner
             | Self::UnknownBlock
             | Self::NoSuchSegment
+            | Self::NoSuchSlot
             | Self::NoSuchShare => StatusCode::NOT_FOUND,
             Self::OnlyGet => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ledger | Self::TooManyListeners => StatusCode::SERVICE_UNAVAILABLE,

@@ -74,6 +74,9 @@ pub struct About {
     pub scheme: String,
     /// The pool's part of a reward, in millionths.
     pub fee_ppm: u32,
+    /// From which balance on miners are paid, satoshi, if they have no threshold of their own; nothing if the pool makes no
+    /// payments.
+    pub payout_threshold_sats: Option<u64>,
     /// What the pool writes into its coinbases.
     pub tag: String,
     /// Where miners connect, as `stratum+tcp://host:port`. The page puts its own host for `0.0.0.0` and `[::]`.

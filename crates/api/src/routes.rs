@@ -22,7 +22,7 @@ use crate::{events, fault::Fault, figures::Shown, metrics, pages};
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What programs may ask; `openapi.json` describes each.
-fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 18] {
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 20] {
     [
         ("/api/v1/pool", get(pool::pool)),
         ("/api/v1/pool/hashrate", get(pool::hashrate)),
@@ -32,9 +32,11 @@ fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 18] {
         ("/api/v1/miners/{address}/hashrate", get(miners::hashrate)),
         ("/api/v1/miners/{address}/credits", get(miners::credits)),
         ("/api/v1/miners/{address}/payouts", get(payouts::of_miner)),
+        ("/api/v1/miners/{address}/slots", get(miners::slots)),
         ("/api/v1/payouts", get(payouts::payouts)),
         ("/api/v1/blocks", get(blocks::blocks)),
         ("/api/v1/blocks/{hash}/weights", get(audit::weights)),
+        ("/api/v1/slots/{slot}/rates", get(audit::rates)),
         ("/api/v1/audit/segments", get(audit::segments)),
         ("/api/v1/audit/segments/{sequence}", get(audit::segment)),
         ("/api/v1/audit/proof", get(audit::proof)),

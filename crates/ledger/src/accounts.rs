@@ -3,7 +3,7 @@
 use share::{Hash, Work};
 use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
-use crate::{Ledger, LedgerError, journal::Account, store::work};
+use crate::{Ledger, LedgerError, journal::Account, payout, store::work};
 
 /// The pool in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct MinerAccount {
     pub work: Work,
     /// What it has.
     pub balance: Balance,
+    /// From which balance on it is paid, satoshi, where that is not the pool's own threshold.
+    pub threshold_sats: Option<u64>,
     /// By name.
     pub workers: Vec<WorkerAccount>,
 }
@@ -184,6 +186,7 @@ impl Ledger {
             rejected_shares: 0,
             work: 0,
             balance: balance(&mut snapshot, id).await?,
+            threshold_sats: payout::threshold(&mut snapshot, id).await?,
             workers: Vec::new(),
         };
         let sql = "SELECT name, accepted_shares, rejected_shares, CAST(work AS TEXT) AS work, last_share_ms \

@@ -1,19 +1,27 @@
 //! What the pool gives out so that others can check it: the chain of segments, their files, the proof of a share, the
 //! division of a block.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use share::{Hash, Work, hash::shown};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
     Ledger, LedgerError, WorkerId,
+    division::Reward,
+    maturity::stored,
     proof::{self, MinerWeight, Name, Seal, ShareProof, Weights},
     record::Entry,
-    split::apportion,
     spool::archive,
     store::work,
 };
+
+mod slots;
+
+pub use slots::SlotCredit;
 
 /// How a miner names its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,35 +107,45 @@ impl Ledger {
     /// What the block with this hash (internal order) was divided by.
     pub async fn block_weights(&self, hash: &Hash) -> Result<Option<Weights>, LedgerError> {
         let mut snapshot = self.store().snapshot().await?;
-        let sql = "SELECT id, height, bits, scheme, factor, reward_msat, fee_msat, COALESCE(slot_id, 0) AS slot, \
-                   CAST(window_work AS TEXT) AS window_work FROM block WHERE hash = $1";
+        let sql = "SELECT b.id, b.height, b.bits, b.scheme, b.factor, b.reward_msat, b.subsidy_msat, b.fee_msat, \
+                   COALESCE(b.slot_id, 0) AS slot, CAST(b.window_work AS TEXT) AS window_work, \
+                   COALESCE(t.fee_ppm, -1) AS ppm FROM block b LEFT JOIN terms t ON t.id = b.terms_id \
+                   WHERE b.hash = $1";
         let row =
             sqlx::query(sql).bind(hash.to_vec()).fetch_optional(&mut *snapshot).await.map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
         let integer = |name: &str| row.try_get::<i64, _>(name).map_err(failed);
         let narrow = |name: &str| Ok::<_, LedgerError>(u32::try_from(integer(name)?).unwrap_or(0));
-        let (reward_msat, fee_msat) = (integer("reward_msat")?, integer("fee_msat")?);
+        let (reward_msat, subsidy_msat, fee_msat) =
+            (integer("reward_msat")?, integer("subsidy_msat")?, integer("fee_msat")?);
         let window_work = work(&row, "window_work")?;
+        let stored = stored(&mut snapshot, integer("id")?).await?;
+        let unsigned = |msat: i64| u64::try_from(msat).unwrap_or(0);
+        let reward = Reward {
+            subsidy: unsigned(subsidy_msat),
+            fees: unsigned(reward_msat.saturating_sub(subsidy_msat)),
+        };
+        let division = reward.divide(unsigned(fee_msat), &stored)?;
+        let credits: HashMap<i64, i64> = division.miners.into_iter().collect();
 
-        let sql = "SELECT w.miner_id, m.address, CAST(w.work AS TEXT) AS work \
-                   FROM block_weight w JOIN miner m ON m.id = w.miner_id WHERE w.block_id = $1 ORDER BY w.miner_id";
-        let query = sqlx::query(sql).bind(integer("id")?);
-        let mut miners: Vec<(i64, String, Work)> = Vec::new();
-        for row in query.fetch_all(&mut *snapshot).await.map_err(failed)? {
-            let miner = row.try_get("miner_id").map_err(failed)?;
-            miners.push((miner, row.try_get("address").map_err(failed)?, work(&row, "work")?));
+        let sql = "SELECT w.miner_id, m.address FROM block_weight w JOIN miner m ON m.id = w.miner_id \
+                   WHERE w.block_id = $1";
+        let mut addresses: HashMap<i64, String> = HashMap::new();
+        for row in sqlx::query(sql).bind(integer("id")?).fetch_all(&mut *snapshot).await.map_err(failed)? {
+            addresses
+                .insert(row.try_get("miner_id").map_err(failed)?, row.try_get("address").map_err(failed)?);
         }
-        let weights: Vec<_> = miners.iter().map(|(miner, _, work)| (*miner, *work)).collect();
-        let rest = u128::try_from(reward_msat.saturating_sub(fee_msat)).unwrap_or(0);
-        let credits = apportion(rest, &weights);
-        let weights =
-            miners.into_iter().zip(credits).map(|((miner, address, work), (_, credit))| MinerWeight {
-                miner,
-                address,
-                work: work.to_string(),
-                credit_msat: i64::try_from(credit).unwrap_or(i64::MAX),
-            });
+        let weights = stored.miners.iter().map(|(miner, weight)| MinerWeight {
+            miner: *miner,
+            address: addresses.remove(miner).unwrap_or_default(),
+            work: weight.fees.to_string(),
+            subsidy_work: weight.subsidy.to_string(),
+            credit_msat: credits.get(miner).copied().unwrap_or(0),
+        });
+        let weights = weights.collect();
         let scheme: String = row.try_get("scheme").map_err(failed)?;
+        // In solo the coinbase itself takes the fee.
+        let fee_ppm = u32::try_from(integer("ppm")?).ok().filter(|_| scheme != "solo");
         let newest = integer("slot")?;
         let oldest = match scheme.as_str() {
             "solo" => None,
@@ -141,12 +159,17 @@ impl Ledger {
             scheme,
             factor: narrow("factor")?,
             reward_msat,
+            subsidy_msat,
+            fee_ppm,
             fee_msat,
+            reserve_msat: division.reserve,
             first_slot,
             first_slot_work: first_slot_work.to_string(),
             last_slot: newest,
             window_work: window_work.to_string(),
-            weights: weights.collect(),
+            bought_work: stored.bought.fees.to_string(),
+            bought_subsidy_work: stored.bought.subsidy.to_string(),
+            weights,
         }))
     }
 }

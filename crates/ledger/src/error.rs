@@ -17,7 +17,7 @@ pub enum LedgerError {
     },
     /// Nobody answers there, or not to us.
     #[error(
-        "the database {url} cannot be opened: {source}; see that it runs, that the name and password are right, and that this machine may connect"
+        "the database {url} cannot be opened: {source}{}", opening(.source)
     )]
     Unreachable {
         /// Without its password.
@@ -56,7 +56,7 @@ pub enum LedgerError {
     #[error("the pool's terms have changed while its spool was open; open the spool anew for new terms")]
     OtherTerms,
     /// A query failed.
-    #[error("the database failed to {doing}: {source}")]
+    #[error("the database failed to {doing}: {source}{}", advice(.source))]
     Database {
         /// What was tried.
         doing: &'static str,
@@ -77,6 +77,35 @@ pub enum LedgerError {
     /// The tables say what cannot be.
     #[error("the ledger is not sound: {0}")]
     Unsound(String),
+}
+
+/// What to do about an error of the database, where that is known.
+fn advice(error: &sqlx::Error) -> &'static str {
+    const MIGRATE: &str = "; its tables are not those of this version: run sluice migrate";
+    const AWAY: &str = "; see that the database runs, and that ledger.url is right";
+    let sqlx::Error::Database(error) = error else {
+        let is_away =
+            matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
+        return if is_away { AWAY } else { "" };
+    };
+    let is_missing = ["no such table", "no such column", "has no column"];
+    match error.code().as_deref() {
+        Some("42P01" | "42703") => MIGRATE,
+        Some("42501") => "; this role may not do that: docker/postgres-roles.sql has who may what",
+        Some("26") => "; ledger.url names a file that is none of SQLite",
+        _ if is_missing.iter().any(|words| error.message().contains(words)) => MIGRATE,
+        _ => "",
+    }
+}
+
+/// The same where it could not even be opened.
+fn opening(error: &sqlx::Error) -> &'static str {
+    const USUAL: &str =
+        "; see that it runs, that the name and password are right, and that this machine may connect";
+    match advice(error) {
+        known if !known.is_empty() && matches!(error, sqlx::Error::Database(_)) => known,
+        _ => USUAL,
+    }
 }
 
 impl LedgerError {

@@ -42,7 +42,7 @@ pub struct FeeBlock {
 }
 
 /// The mean of `fees` (satoshi) without the highest and lowest, in millisatoshi, and how many of each were left out.
-fn trimmed_mean(fees: &[u64]) -> Option<(u64, usize)> {
+pub(crate) fn trimmed_mean(fees: &[u64]) -> Option<(u64, usize)> {
     let mut sorted = fees.to_vec();
     sorted.sort_unstable();
     let trimmed = sorted.len() / TRIMMED;
@@ -169,40 +169,48 @@ async fn enter(
 impl Ledger {
     /// The mean fees that FPPS pays now, with the blocks that they are of; `None` if none have been worked out.
     pub async fn mean_fees(&self) -> Result<Option<MeanFees>, LedgerError> {
-        let failed = LedgerError::database("read the mean of fees");
         let mut snapshot = self.store().snapshot().await?;
-        let sql =
-            "SELECT tip_hash, blocks, trimmed, mean_msat, created_ms FROM fee_rate ORDER BY id DESC LIMIT 1";
-        let row = sqlx::query(sql).fetch_optional(&mut *snapshot).await.map_err(&failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let (count, trimmed): (i64, i64) =
-            (row.try_get("blocks").map_err(&failed)?, row.try_get("trimmed").map_err(&failed)?);
-        let tip: Vec<u8> = row.try_get("tip_hash").map_err(&failed)?;
-        let sql = "WITH RECURSIVE span (hash, prev_hash, height, fees_sats, n) AS ( \
+        mean_fees(&mut snapshot, i64::MAX).await
+    }
+}
+
+/// The mean with the number `id`, or the newest before it, with the blocks that it is of.
+pub(crate) async fn mean_fees(
+    snapshot: &mut AnyConnection,
+    id: i64,
+) -> Result<Option<MeanFees>, LedgerError> {
+    let failed = LedgerError::database("read the mean of fees");
+    let sql = "SELECT tip_hash, blocks, trimmed, mean_msat, created_ms FROM fee_rate WHERE id <= $1 \
+                   ORDER BY id DESC LIMIT 1";
+    let row = sqlx::query(sql).bind(id).fetch_optional(&mut *snapshot).await.map_err(&failed)?;
+    let Some(row) = row else { return Ok(None) };
+    let (count, trimmed): (i64, i64) =
+        (row.try_get("blocks").map_err(&failed)?, row.try_get("trimmed").map_err(&failed)?);
+    let tip: Vec<u8> = row.try_get("tip_hash").map_err(&failed)?;
+    let sql = "WITH RECURSIVE span (hash, prev_hash, height, fees_sats, n) AS ( \
                    SELECT hash, prev_hash, height, fees_sats, 1 FROM fee_block WHERE hash = $1 UNION ALL \
                    SELECT b.hash, b.prev_hash, b.height, b.fees_sats, s.n + 1 \
                    FROM span s JOIN fee_block b ON b.hash = s.prev_hash WHERE s.n < $2) \
                    SELECT hash, height, fees_sats FROM span ORDER BY n";
-        let query = sqlx::query(sql).bind(tip).bind(count);
-        let unsound = || LedgerError::Unsound("the fees of a block are out of range".to_owned());
-        let mut blocks = Vec::new();
-        for row in query.fetch_all(&mut *snapshot).await.map_err(&failed)? {
-            let hash: Vec<u8> = row.try_get("hash").map_err(&failed)?;
-            let (height, fees): (i64, i64) =
-                (row.try_get("height").map_err(&failed)?, row.try_get("fees_sats").map_err(&failed)?);
-            blocks.push(FeeBlock {
-                hash: hash.try_into().map_err(|_| unsound())?,
-                height: u32::try_from(height).map_err(|_| unsound())?,
-                fees_sats: u64::try_from(fees).map_err(|_| unsound())?,
-            });
-        }
-        Ok(Some(MeanFees {
-            mean_msat: row.try_get("mean_msat").map_err(&failed)?,
-            trimmed: u32::try_from(trimmed).unwrap_or(0),
-            time_ms: row.try_get("created_ms").map_err(&failed)?,
-            blocks,
-        }))
+    let query = sqlx::query(sql).bind(tip).bind(count);
+    let unsound = || LedgerError::Unsound("the fees of a block are out of range".to_owned());
+    let mut blocks = Vec::new();
+    for row in query.fetch_all(&mut *snapshot).await.map_err(&failed)? {
+        let hash: Vec<u8> = row.try_get("hash").map_err(&failed)?;
+        let (height, fees): (i64, i64) =
+            (row.try_get("height").map_err(&failed)?, row.try_get("fees_sats").map_err(&failed)?);
+        blocks.push(FeeBlock {
+            hash: hash.try_into().map_err(|_| unsound())?,
+            height: u32::try_from(height).map_err(|_| unsound())?,
+            fees_sats: u64::try_from(fees).map_err(|_| unsound())?,
+        });
     }
+    Ok(Some(MeanFees {
+        mean_msat: row.try_get("mean_msat").map_err(&failed)?,
+        trimmed: u32::try_from(trimmed).unwrap_or(0),
+        time_ms: row.try_get("created_ms").map_err(&failed)?,
+        blocks,
+    }))
 }
 
 #[cfg(test)]

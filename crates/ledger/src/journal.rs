@@ -25,6 +25,8 @@ pub(crate) enum Account {
     NetworkFee,
     /// The reserve's part of blocks that are not 100 deep yet.
     ReserveImmature,
+    /// The operator himself: as far below zero as he has put in of his own, less what he has taken out.
+    Operator,
     /// What a miner has.
     Miner(i64, Purse),
 }
@@ -59,6 +61,10 @@ pub(crate) enum Kind {
     Paid,
     /// It was given up.
     Return,
+    /// The operator moved money between the pool's accounts and himself.
+    Fund,
+    /// The operator made good what was wrong with a miner's balance.
+    Correction,
 }
 
 /// A transaction to be written.
@@ -83,6 +89,7 @@ impl Account {
             Self::FeeAvailable => 4,
             Self::NetworkFee => 5,
             Self::ReserveImmature => 6,
+            Self::Operator => 7,
             Self::Miner(miner, purse) => miner * 8 + purse as i64,
         }
     }
@@ -95,6 +102,7 @@ impl Account {
             (4, _) => Some(Self::FeeAvailable),
             (5, _) => Some(Self::NetworkFee),
             (6, _) => Some(Self::ReserveImmature),
+            (7, _) => Some(Self::Operator),
             (8.., 0) => Some(Self::Miner(id / 8, Purse::Immature)),
             (8.., 1) => Some(Self::Miner(id / 8, Purse::Available)),
             (8.., 2) => Some(Self::Miner(id / 8, Purse::Paid)),
@@ -112,6 +120,7 @@ impl Account {
             Self::FeeAvailable => "pool:fee:available".to_owned(),
             Self::NetworkFee => "network:fee".to_owned(),
             Self::ReserveImmature => "reserve:immature".to_owned(),
+            Self::Operator => "operator".to_owned(),
             Self::Miner(miner, Purse::Immature) => format!("miner:{miner}:immature"),
             Self::Miner(miner, Purse::Available) => format!("miner:{miner}:available"),
             Self::Miner(miner, Purse::Paid) => format!("miner:{miner}:paid"),
@@ -131,6 +140,8 @@ impl Kind {
             Self::Payout => "payout",
             Self::Paid => "paid",
             Self::Return => "return",
+            Self::Fund => "fund",
+            Self::Correction => "correction",
         }
     }
 }
@@ -141,6 +152,16 @@ pub(crate) async fn post(
     dialect: Dialect,
     post: &Post<'_>,
 ) -> Result<(), LedgerError> {
+    post_for(connection, dialect, post, None).await.map(drop)
+}
+
+/// [`post`] with the reason that the operator gave. The transaction's number.
+pub(crate) async fn post_for(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    post: &Post<'_>,
+    reason: Option<&str>,
+) -> Result<i64, LedgerError> {
     let mut sums: BTreeMap<Account, i64> = BTreeMap::new();
     for (account, amount) in post.entries {
         let sum = sums.entry(*account).or_default();
@@ -173,9 +194,11 @@ pub(crate) async fn post(
         "INSERT INTO entry (txn_id, account_id, amount_msat) SELECT $2, t.account, t.amount FROM {table} AS t"
     );
     write(connection, "write entries", sql, entries.clone(), &[id]).await?;
-    let sql = "INSERT INTO txn (id, kind, idem_key, block_id, created_ms) VALUES ($1, $2, $3, $4, $5)";
+    let sql =
+        "INSERT INTO txn (id, kind, idem_key, block_id, created_ms, reason) VALUES ($1, $2, $3, $4, $5, $6)";
     let query =
         sqlx::query(sql).bind(id).bind(post.kind.name()).bind(&post.key).bind(post.block).bind(post.now_ms);
+    let query = query.bind(reason.map(str::to_owned));
     query.execute(&mut *connection).await.map_err(LedgerError::database("seal a transaction"))?;
     let sql = format!(
         "UPDATE account SET balance_msat = balance_msat + t.amount FROM {table} AS t WHERE account.id = t.account"
@@ -189,7 +212,7 @@ pub(crate) async fn post(
             post.key
         )));
     }
-    Ok(())
+    Ok(id)
 }
 
 /// What stands in the journal for a block now: the sum of its transactions per account, without what is zero.
@@ -224,6 +247,7 @@ mod tests {
             Account::FeeAvailable,
             Account::NetworkFee,
             Account::ReserveImmature,
+            Account::Operator,
         ];
         for miner in [1, 2, 3, 1 << 40] {
             let purses = [Purse::Immature, Purse::Available, Purse::Paid, Purse::InFlight];
@@ -235,7 +259,7 @@ mod tests {
         }
         ids.dedup();
         assert_eq!(ids.len(), accounts.len());
-        for id in [-8, 0, 7, 12, 15] {
+        for id in [-8, 0, 12, 15] {
             assert_eq!(Account::from_id(id), None, "{id}");
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     Coinbases, Direct, Disk, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
-    growth::Keeper, maturity::Maturity, reserve, store::Store, terms,
+    growth::Keeper, maturity::Maturity, operator, reserve, store::Store, terms,
 };
 
 /// Where a block stands, as the nodes of the pool see it.
@@ -237,7 +237,16 @@ impl Ledger {
         };
         let keeper = self.keeper();
         let growth = keeper.run(told.clone());
-        tokio::join!(drain.run(told.clone()), maturity.run(told.clone()), fees, reserve, growth, stopped);
+        let orders = operator::follow(store.clone(), settings.follow, told.clone());
+        tokio::join!(
+            drain.run(told.clone()),
+            maturity.run(told.clone()),
+            orders,
+            fees,
+            reserve,
+            growth,
+            stopped
+        );
         self.0.running.store(false, Ordering::Release);
     }
 

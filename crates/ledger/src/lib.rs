@@ -34,6 +34,7 @@ mod growth;
 mod journal;
 mod ledger;
 mod maturity;
+mod operator;
 mod payout;
 pub mod proof;
 pub mod record;
@@ -50,11 +51,12 @@ mod wire;
 pub mod worker;
 
 pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
-pub use audit::Wanted;
+pub use audit::{SlotCredit, Wanted};
 pub use coinbases::{Coinbases, Direct, Pays};
 pub use error::LedgerError;
 pub use fees::{FeeBlock, MeanFees};
 pub use ledger::{BlockFees, Chain, Halt, Hand, Ledger, Point, Settings, Standing};
+pub use operator::{AccountEntry, AccountHistory, Movement, MovementError, Place};
 pub use payout::{
     Desk, FeeFrom, MinerPayout, OrderKind, PayError, PayHalt, PayPoint, Payer, Payout, PayoutFigures,
     PayoutSettings, PayoutState, PayoutVersion, Signer, SignerSettings,

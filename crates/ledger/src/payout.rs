@@ -32,6 +32,7 @@ pub(crate) use amounts::outputs;
 pub use answers::{MinerPayout, Payout, PayoutFigures, PayoutState, PayoutVersion};
 pub(crate) use answers::{coins, liabilities};
 pub(crate) use audit::payments;
+pub(crate) use desk::threshold;
 pub use desk::{Desk, OrderKind};
 pub use signer::{Signer, SignerSettings};
 

@@ -14,8 +14,13 @@ use share::{Hash, Work};
 use crate::{
     ShareRecord, WorkerId,
     record::{self, Entry, Reading, SLOT},
-    split::apportion,
 };
+
+mod division;
+mod slot;
+
+pub use division::{MinerWeight, Weights};
+pub use slot::{MinerRates, RateWork, SlotFeeBlock, SlotRates};
 
 /// Why a proof proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,14 @@ pub enum ProofError {
     /// The weights do not give what is said.
     #[error("the division of the block is wrong: {0}")]
     Division(String),
+    /// The work does not give what is said.
+    #[error("what slot {0} has paid is wrong: {1}")]
+    Slot(i64, String),
+    /// Larger than a segment can be.
+    #[error(
+        "segment {0} is said to have {1} bytes, more than any segment has: the proof is damaged, or not of this pool"
+    )]
+    TooLarge(u64, u64),
 }
 
 /// A closed segment as it is published: what was in it, and its link of the chain. Hashes are hex in the order of their
@@ -86,50 +99,6 @@ pub struct ShareProof {
     pub record: String,
     /// The siblings from the leaf up, hex.
     pub path: Vec<String>,
-}
-
-/// What a block was divided by, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Weights {
-    /// Hash of the block, as people read it.
-    pub hash: String,
-    /// Its height.
-    pub height: u32,
-    /// Network target, compact form.
-    pub bits: u32,
-    /// How it is divided.
-    pub scheme: String,
-    /// Length of the window in expected blocks; 0 where there is none.
-    pub factor: u32,
-    /// What is divided, millisatoshi.
-    pub reward_msat: i64,
-    /// The pool's part of that.
-    pub fee_msat: i64,
-    /// The oldest slot of the window; 0 if there is none.
-    pub first_slot: i64,
-    /// How much of the oldest slot's work is in the window, decimal.
-    pub first_slot_work: String,
-    /// The newest slot of the window.
-    pub last_slot: i64,
-    /// Sum of the weights, decimal.
-    pub window_work: String,
-    /// By miner.
-    pub weights: Vec<MinerWeight>,
-}
-
-/// A miner's part of a block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MinerWeight {
-    /// The miner's number: among equal remainders the smaller one comes first.
-    pub miner: i64,
-    /// Payout address.
-    pub address: String,
-    /// Work in the window, decimal.
-    pub work: String,
-    /// What it is credited when the block is on chain, millisatoshi.
-    pub credit_msat: i64,
 }
 
 /// What the records of a segment come to.
@@ -272,6 +241,9 @@ impl Name {
 }
 
 impl Seal {
+    /// No segment is larger, in bytes: many times what the pool makes one of, and little enough to be read into memory.
+    pub const MOST_BYTES: u64 = 512 << 20;
+
     /// The seal of a segment behind the link `previous`.
     #[cfg(test)]
     pub(crate) fn new(sequence: u64, name: Name, digested: &Digested, previous: Hash) -> Self {
@@ -340,8 +312,11 @@ impl Seal {
     /// [`Self::check_file`] of a file as the pool keeps it: zstd, of no more than the seal's bytes.
     ///
     /// # Errors
-    /// If it has others, or cannot be unpacked.
+    /// If it has others, cannot be unpacked, or is larger than [`Seal::MOST_BYTES`].
     pub fn check_packed(&self, packed: &[u8]) -> Result<(), ProofError> {
+        if self.bytes > Self::MOST_BYTES {
+            return Err(ProofError::TooLarge(self.sequence, self.bytes));
+        }
         let mut bytes = Vec::new();
         let unpacked = zstd::Decoder::new(packed)
             .and_then(|decoder| decoder.take(self.bytes.saturating_add(1)).read_to_end(&mut bytes));
@@ -419,41 +394,6 @@ impl ShareProof {
 /// Whether the share is that of `address.name`.
 pub fn is_of(share: &ShareRecord, identity: &str) -> bool {
     share.worker == WorkerId::of(identity)
-}
-
-impl Weights {
-    /// Whether the weights sum to the window, and each credit follows from them: the reward less the fee, divided by
-    /// weight, rounded down, what is left one millisatoshi each to the largest remainders.
-    ///
-    /// # Errors
-    /// The first thing that does not.
-    pub fn check(&self) -> Result<(), ProofError> {
-        let wrong = |what: String| Err(ProofError::Division(what));
-        let number =
-            |text: &str| text.parse::<Work>().map_err(|_| ProofError::Malformed(format!("work {text:?}")));
-        let weights = self.weights.iter().map(|weight| Ok((weight.miner, number(&weight.work)?)));
-        let weights = weights.collect::<Result<Vec<_>, ProofError>>()?;
-        if weights.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return wrong("a miner is in it twice, or they are not in order".into());
-        }
-        let sum = weights.iter().try_fold(0, |sum: Work, (_, work)| sum.checked_add(*work));
-        if sum != Some(number(&self.window_work)?) {
-            return wrong(format!("the weights do not sum to {}", self.window_work));
-        }
-        let rest = self.reward_msat.checked_sub(self.fee_msat).and_then(|rest| u128::try_from(rest).ok());
-        let Some(rest) = rest.filter(|_| self.fee_msat >= 0) else {
-            return wrong(format!("a fee of {} of {} msat", self.fee_msat, self.reward_msat));
-        };
-        for ((_, credit), weight) in apportion(rest, &weights).into_iter().zip(&self.weights) {
-            if i128::try_from(credit) != Ok(weight.credit_msat.into()) {
-                let MinerWeight { address, credit_msat, .. } = weight;
-                return wrong(format!(
-                    "{address} is credited {credit_msat} msat, but its work comes to {credit}"
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 fn hash(text: &str) -> Option<Hash> {

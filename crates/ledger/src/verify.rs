@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
 use crate::{
     Hash, Ledger, LedgerError, PayError, audit,
@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) mod credits;
+mod kinds;
 
 mod raw;
 mod shares;
@@ -86,6 +87,11 @@ impl Audit {
         Ok(Self { store: Store::open_to_read(url)?, spool: spool.to_owned() })
     }
 
+    /// The database as it is now.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Any>, LedgerError> {
+        self.store.snapshot().await
+    }
+
     /// All that [`Ledger::verify`] compares, and: the chain of segments, each kept file with its root, the open slot and
     /// the slots of one block with the records they were made of, and that block's weights. The block is that with
     /// the hash `block` (internal order), or one of them by chance.
@@ -124,7 +130,12 @@ async fn tables(snapshot: &mut AnyConnection, notes: &mut Vec<String>) -> Result
     findings.extend(credits::slots(snapshot, notes).await?);
     findings.extend(shares::check(snapshot, notes).await?);
     findings.extend(payout::payments(snapshot).await?);
-    if let Err(error) = check_chain(&seals(snapshot).await?) {
+    findings.extend(kinds::check(snapshot).await?);
+    let seals = seals(snapshot).await?;
+    if let Some(first) = seals.first().filter(|first| first.sequence != 1) {
+        findings.push(format!("the chain of segments begins with {}, not with 1", first.sequence));
+    }
+    if let Err(error) = check_chain(&seals) {
         findings.push(error.to_string());
     }
     Ok(findings)

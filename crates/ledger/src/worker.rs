@@ -47,6 +47,25 @@ impl Worker {
     /// Parses `address.worker`, `address_worker` or a bare address. `%XX` stands for a byte, since some firmware
     /// sends it. The name loses its control characters and may be empty.
     pub fn parse(user: &str, network: Network) -> Result<Self, UserError> {
+        let (given, unchecked, name) = Self::parts(user)?;
+        let address = unchecked
+            .require_network(network)
+            .map_err(|_| UserError::OtherNetwork { address: given, network })?;
+        // Display is the canonical form: bech32 in lower case, base58 as it must be.
+        Ok(Self::new(address.to_string(), name, address.script_pubkey().into_bytes()))
+    }
+
+    /// `address.name` of a user name as [`Self::parse`] takes it, whatever the network: what its [`WorkerId`] is made of.
+    ///
+    /// # Errors
+    /// If it begins with no address, or is too long.
+    pub fn identity(user: &str) -> Result<String, UserError> {
+        let (_, address, name) = Self::parts(user)?;
+        Ok(format!("{}.{name}", address.assume_checked()))
+    }
+
+    /// The address as it was given, what it means, and the name.
+    fn parts(user: &str) -> Result<(String, Address<NetworkUnchecked>, String), UserError> {
         if user.len() > Self::MAX_USER {
             return Err(UserError::TooLong(user.len()));
         }
@@ -55,11 +74,7 @@ impl Worker {
         let address = address.trim();
         let unchecked = Address::<NetworkUnchecked>::from_str(address)
             .map_err(|_| UserError::NotAnAddress(address.chars().filter(|c| !c.is_control()).collect()))?;
-        let address = unchecked
-            .require_network(network)
-            .map_err(|_| UserError::OtherNetwork { address: address.to_owned(), network })?;
-        // Display is the canonical form: bech32 in lower case, base58 as it must be.
-        Ok(Self::new(address.to_string(), cleaned(name), address.script_pubkey().into_bytes()))
+        Ok((address.to_owned(), unchecked, cleaned(name)))
     }
 
     fn new(address: String, name: String, script: Vec<u8>) -> Self {

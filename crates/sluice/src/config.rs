@@ -20,7 +20,7 @@ use pool::{Acks, Limits, Tls, VardiffConfig};
 use share::Difficulty;
 use template::{Auth, Bitcoind, BitcoindConfig, NodeError, RpcConfig};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, input};
 pub use payout::Payout;
 
 /// Everything that `sluice run` needs to know.
@@ -87,8 +87,12 @@ pub struct Config {
 impl Config {
     /// Reads `path`, lays `SLUICE__SECTION__KEY` of `environment` over it, and checks the whole.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("cannot read the configuration {}: {error}", path.display()))
+        /// In bytes.
+        const MOST: u64 = 1 << 20;
+        let bytes = input::read(path, MOST);
+        let bytes = bytes.map_err(|failure| Failure::usage(format!("the configuration: {failure}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::usage(format!("the configuration {} is no text: it must be TOML", path.display()))
         })?;
         let overrides: BTreeMap<String, String> = environment
             .filter_map(|(key, value)| Some((key.strip_prefix("SLUICE__")?.to_owned(), value)))
@@ -194,6 +198,7 @@ impl Config {
             proxies,
             spool_config: SpoolConfig {
                 ack: ack(&file.ledger.ack)?,
+                mapped: file.ledger.mapped,
                 audit: Duration::from_secs(86_400 * u64::from(file.ledger.audit_days)),
                 ..SpoolConfig::default()
             },

@@ -6,10 +6,13 @@
 mod audit;
 mod authority;
 mod bench;
+mod books;
 mod config;
+mod credit;
 mod demo;
 mod failure;
 mod files;
+mod input;
 mod mine;
 mod payout;
 mod run;
@@ -46,11 +49,11 @@ enum Command {
     Payout(payout::Command),
     /// Signs what a pool plans to pay, in a process and with keys of its own.
     Signer(ConfigFile),
-    /// Questions about the books.
+    /// The books: are they sound, what has moved, and what the operator moves by hand.
     #[command(subcommand)]
     Ledger(audit::Question),
-    /// Checks a share's proof or a block's division, from files that the pool has given out; asks nobody.
-    VerifyCredit(audit::Credit),
+    /// Checks a share's proof, a block's division or a slot's payments, from files that the pool has given out; asks nobody.
+    VerifyCredit(credit::Credit),
     /// A CPU miner in Stratum V1 and V2, for trying things.
     Miner(mine::Options),
     /// Measures the pool beside the least that its sockets cost, or loads any pool.
@@ -121,10 +124,8 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
         Command::Payout(command) => runtime.block_on(payout::payout(command)),
         Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),
-        Command::Ledger(audit::Question::Verify(verify)) => {
-            runtime.block_on(audit::verify(verify.file.load()?, verify.block))
-        }
-        Command::VerifyCredit(credit) => audit::verify_credit(credit),
+        Command::Ledger(question) => runtime.block_on(audit::ledger(question)),
+        Command::VerifyCredit(credit) => credit::verify_credit(credit),
         Command::Miner(options) => runtime.block_on(mine::mine(options)),
         Command::Bench(options) => runtime.block_on(bench::bench(options)),
     }

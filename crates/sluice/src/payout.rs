@@ -3,18 +3,22 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Subcommand;
-use ledger::{Chain, Desk, Ledger, OrderKind, PayHalt, Payer, Payout, PayoutFigures, Signer};
+use ledger::{Chain, Desk, Ledger, LedgerError, OrderKind, PayHalt, Payer, Payout, PayoutFigures, Signer};
 
 use crate::{
-    ConfigFile,
+    ConfigFile, books,
     config::{self, Config},
     failure::Failure,
+    input,
     run::told_to_stop,
     wire::Wires,
 };
 
 /// How long a running pool may take to do what was asked.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No PSBT of a batch is larger, in bytes.
+const MOST_PSBT: u64 = 64 << 20;
 
 /// What can be asked of payments. The pool that runs carries it out.
 #[derive(Subcommand)]
@@ -50,6 +54,19 @@ pub enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Shows from which balance on a miner is paid, or sets it.
+    Threshold {
+        /// The miner's payout address.
+        address: String,
+        /// The new threshold, satoshi.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=2_100_000_000_000_000))]
+        sats: Option<u64>,
+        /// The pool's own threshold counts again.
+        #[arg(long, conflicts_with = "sats")]
+        default: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
     /// Gives a batch up whose coins were spent otherwise: its payments are on the miners' balances again.
     Return {
         /// The batch.
@@ -67,10 +84,18 @@ pub async fn payout(command: Command) -> Result<(), Failure> {
             let rate = feerate.map(|rate| format!(" {rate}")).unwrap_or_default();
             order(&file, OrderKind::Bump, &format!("{batch}{rate}")).await
         }
+        Command::Threshold { address, sats, default, file } => {
+            let config = file.load()?;
+            threshold(&config, &address, sats, default).await
+        }
         Command::Return { batch, file } => order(&file, OrderKind::Return, &batch.to_string()).await,
         Command::Import { psbt, file } => {
-            let text = std::fs::read_to_string(&psbt)
-                .map_err(|error| Failure::usage(format!("cannot read {}: {error}", psbt.display())))?;
+            let text = String::from_utf8(input::read(&psbt, MOST_PSBT)?).map_err(|_| {
+                Failure::usage(format!(
+                    "{} is no text: export the signed PSBT in base64, not as binary",
+                    psbt.display()
+                ))
+            })?;
             order(&file, OrderKind::Import, text.trim()).await
         }
         Command::Export { batch, out, file } => {
@@ -98,13 +123,37 @@ async fn desk(config: &Config) -> Result<Desk, Failure> {
     Desk::open(&config.ledger_url).await.map_err(Failure::unavailable)
 }
 
+/// The settings of payments, where the pool makes any.
+fn settings(config: &Config) -> Result<&config::Payout, Failure> {
+    let none = "there is no [wallet] in the configuration: this pool makes no payments (docs/PAYOUTS.md)";
+    config.payout.as_ref().ok_or_else(|| Failure::usage(none))
+}
+
+async fn threshold(config: &Config, address: &str, sats: Option<u64>, default: bool) -> Result<(), Failure> {
+    let usual = settings(config)?.settings.threshold;
+    let address = books::canonical(address, config.network)?;
+    let unknown = || Failure::usage(format!("nobody has mined here with the address {address}"));
+    let desk = desk(config).await?;
+    if sats.is_some() || default {
+        let is_known = desk.set_threshold(&address, sats).await.map_err(Failure::unavailable)?;
+        is_known.then_some(()).ok_or_else(unknown)?;
+    }
+    match desk.threshold(&address).await.map_err(Failure::unavailable)?.ok_or_else(unknown)? {
+        Some(sats) => println!("{address} is paid from {sats} sat on"),
+        None => println!("{address} is paid from {usual} sat on, as payout.threshold_sats says"),
+    }
+    Ok(())
+}
+
 async fn order(file: &ConfigFile, kind: OrderKind, argument: &str) -> Result<(), Failure> {
     let config = file.load()?;
-    if config.payout.is_none() {
-        return Err(Failure::usage("there is no [wallet] in the configuration: this pool makes no payments"));
-    }
-    let outcome = desk(&config).await?.order(kind, argument, PATIENCE).await.map_err(Failure::unavailable)?;
-    match outcome {
+    settings(&config)?;
+    told(desk(&config).await?.order(kind, argument, PATIENCE).await)
+}
+
+/// Says what the pool has made of what it was asked for.
+pub fn told(outcome: Result<Option<String>, LedgerError>) -> Result<(), Failure> {
+    match outcome.map_err(Failure::unavailable)? {
         Some(words) if words.starts_with("refused") => Err(Failure::unavailable(words)),
         Some(words) => {
             println!("{words}");

@@ -281,6 +281,7 @@ fn about(config: &Config, stratum_urls: Vec<String>) -> About {
         network: config.network.to_string(),
         scheme: config.terms.scheme.name().to_owned(),
         fee_ppm: config.terms.fee_ppm,
+        payout_threshold_sats: config.payout.as_ref().map(|payout| payout.settings.threshold),
         tag: config.tag.clone(),
         stratum_urls,
         version: env!("CARGO_PKG_VERSION"),

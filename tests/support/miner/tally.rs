@@ -19,6 +19,8 @@ pub struct Tally {
     pub blocks_sent: Vec<String>,
     /// The same: acknowledged.
     pub blocks: Vec<String>,
+    /// Hashes of all shares that the pool said yes to, as people read them.
+    pub hashes: Vec<String>,
     /// How many jobs came.
     pub jobs: u64,
     /// How many difficulties came.
@@ -32,8 +34,9 @@ impl Tally {
         self.acknowledged += 1;
         self.difficulty += share.difficulty;
         if share.is_block {
-            self.blocks.push(share.hash);
+            self.blocks.push(share.hash.clone());
         }
+        self.hashes.push(share.hash);
     }
 
     /// Panics if anything was refused that did not merely come too late.

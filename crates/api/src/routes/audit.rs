@@ -1,4 +1,5 @@
-//! What miners check by themselves: the chain of segments and their files, proofs of shares, the weights of blocks.
+//! What miners check by themselves: the chain of segments and their files, proofs of shares, the weights of blocks, what
+//! slots have paid.
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use axum::{
 };
 use futures_util::stream;
 use ledger::{
-    Wanted, hash,
-    proof::{Seal, ShareProof, Weights},
+    Wanted, Worker, hash,
+    proof::{Seal, ShareProof, SlotRates, Weights},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{fs::File, io::AsyncReadExt};
@@ -81,10 +82,7 @@ pub(crate) async fn proof(
             "hash must be the hash of the share's header as people read it, 64 hex digits, or its last 16";
         Fault::BadRequest(text.to_owned())
     })?;
-    let worker = match share.worker.split_once(['.', '_']) {
-        Some((address, name)) => format!("{address}.{name}"),
-        None => format!("{}.", share.worker),
-    };
+    let worker = Worker::identity(&share.worker).map_err(|error| Fault::BadRequest(error.to_string()))?;
     let wanted = Wanted { worker, tag, time_ms: share.time_ms };
     answer(shown.ledger.prove(&wanted)).await?.map(Json).ok_or(Fault::NoSuchShare)
 }
@@ -97,4 +95,12 @@ pub(crate) async fn weights(
     let hash = hash::read(&place)
         .ok_or_else(|| Fault::BadRequest("a block's hash has 64 hex digits, as people read it".into()))?;
     answer(shown.ledger.block_weights(&hash)).await?.map(Json).ok_or(Fault::UnknownBlock)
+}
+
+/// What a slot has paid for work at a fixed rate.
+pub(crate) async fn rates(
+    State(shown): State<Arc<Shown>>,
+    Place(slot): Place<i64>,
+) -> Result<Json<SlotRates>, Fault> {
+    answer(shown.ledger.slot_rates(slot)).await?.map(Json).ok_or(Fault::NoSuchSlot)
 }

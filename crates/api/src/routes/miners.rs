@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use ledger::{Credit, MinerAccount, WorkerAccount, hash};
+use ledger::{Credit, MinerAccount, SlotCredit, WorkerAccount, hash};
 use pool::{Snapshot, WorkerState};
 use serde::Serialize;
 
@@ -28,6 +28,7 @@ pub(crate) struct MinerView {
     work: String,
     hashrate: f64,
     balance_msat: Balance,
+    payout_threshold_sats: Option<u64>,
     worker_count: usize,
     workers: Vec<WorkerView>,
 }
@@ -78,6 +79,19 @@ struct CreditView {
     work: String,
     window_work: String,
     time_ms: u64,
+}
+
+/// What the latest slots have paid, newest first.
+#[derive(Serialize)]
+pub(crate) struct SlotCredits {
+    slots: Vec<SlotCreditView>,
+}
+
+#[derive(Serialize)]
+struct SlotCreditView {
+    slot: i64,
+    amount_msat: i64,
+    time_ms: i64,
 }
 
 /// An address in the books, on the line, or both.
@@ -180,6 +194,10 @@ pub(crate) async fn miner(
             in_flight: balance(|account| account.balance.in_flight),
             paid: balance(|account| account.balance.paid),
         },
+        payout_threshold_sats: shown
+            .about
+            .payout_threshold_sats
+            .map(|usual| account.and_then(|account| account.threshold_sats).unwrap_or(usual)),
         worker_count,
         workers,
         address: miner.address,
@@ -217,4 +235,17 @@ pub(crate) async fn credits(
     let miner = Miner::find(&shown, &address).await?;
     let credits = answer(shown.ledger.credits(&miner.address, limit)).await?;
     Ok(Json(Credits { credits: credits.into_iter().map(CreditView::from).collect() }))
+}
+
+/// Where work is paid at a fixed rate.
+pub(crate) async fn slots(
+    State(shown): State<Arc<Shown>>,
+    Place(address): Place<String>,
+    Params(part): Params<Part>,
+) -> Result<Json<SlotCredits>, Fault> {
+    let (limit, _) = part.checked()?;
+    let miner = Miner::find(&shown, &address).await?;
+    let credits = answer(shown.ledger.slot_credits(&miner.address, limit)).await?;
+    let view = |SlotCredit { slot, amount_msat, time_ms }| SlotCreditView { slot, amount_msat, time_ms };
+    Ok(Json(SlotCredits { slots: credits.into_iter().map(view).collect() }))
 }

@@ -61,7 +61,7 @@ async fn answers_are_as_described() {
     for path in ["/api/v1/pool", "/api/v1/pool/hashrate", "/api/v1/blocks", "/api/v1/payouts", "/healthz"] {
         check(&house, path, path, ok).await;
     }
-    for path in ["", "/workers", "/hashrate", "/credits", "/payouts"] {
+    for path in ["", "/workers", "/hashrate", "/credits", "/payouts", "/slots"] {
         let path = format!("/api/v1/miners/{{address}}{path}");
         check(&house, &path, &path.replace("{address}", ALICE), ok).await;
     }
@@ -326,4 +326,43 @@ async fn a_share_is_proven_and_a_segment_given_out() {
     let weights = "/api/v1/blocks/{hash}/weights";
     check(&house, weights, &weights.replace("{hash}", &"00".repeat(32)), none).await;
     check(&house, weights, &weights.replace("{hash}", "abc"), bad).await;
+}
+
+#[tokio::test]
+async fn what_slots_have_paid() {
+    let mut house = House::under(ledger::Scheme::PpsPlus { factor: 2 }).await;
+    house.mine().await;
+    house.find().await;
+    let (path, of) = ("/api/v1/slots/{slot}/rates", "/api/v1/miners/{address}/slots");
+    let value = check(&house, path, "/api/v1/slots/1/rates", StatusCode::OK).await;
+    let rates: ledger::proof::SlotRates = serde_json::from_value(value).unwrap();
+    rates.check().unwrap();
+    assert_eq!((rates.work.as_str(), rates.miners.len()), (house::WORK.to_string().as_str(), 2));
+    for miner in &rates.miners {
+        let asked = of.replace("{address}", &miner.address);
+        let slots = check(&house, of, &asked, StatusCode::OK).await;
+        let [credit] = slots["slots"].as_array().unwrap().as_slice() else { panic!("{slots}") };
+        assert_eq!((&credit["slot"], &credit["amount_msat"]), (&json!(1), &json!(miner.paid_msat)));
+    }
+    let block = format!("/api/v1/blocks/{}01/weights", "00".repeat(31));
+    let value = check(&house, "/api/v1/blocks/{hash}/weights", &block, StatusCode::OK).await;
+    let weights: ledger::proof::Weights = serde_json::from_value(value).unwrap();
+    weights.check().unwrap();
+    assert!(weights.reserve_msat > 0, "it has bought the subsidy: {weights:?}");
+    for (slot, status) in [
+        ("2", StatusCode::NOT_FOUND),
+        ("0", StatusCode::NOT_FOUND),
+        ("x", StatusCode::BAD_REQUEST),
+        ("99999999999999999999", StatusCode::BAD_REQUEST),
+    ] {
+        check(&house, path, &path.replace("{slot}", slot), status).await;
+    }
+    check(&house, of, &of.replace("{address}", "nobody"), StatusCode::NOT_FOUND).await;
+    // Where no work is paid so, no slot has paid.
+    let house = House::with_a_block().await;
+    check(&house, path, "/api/v1/slots/1/rates", StatusCode::NOT_FOUND).await;
+    let slots = check(&house, of, &of.replace("{address}", ALICE), StatusCode::OK).await;
+    assert_eq!(slots, json!({ "slots": [] }));
+    let miner = house.json(&format!("/api/v1/miners/{ALICE}")).await.1;
+    assert_eq!(miner["payout_threshold_sats"], 100_000);
 }

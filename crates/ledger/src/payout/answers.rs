@@ -151,28 +151,6 @@ impl Ledger {
         let mut snapshot = self.store().snapshot().await?;
         figures(&mut snapshot).await
     }
-
-    /// From which balance on the miner with this (canonical) address is paid, satoshi. False if nobody knows it.
-    pub async fn set_threshold(&self, address: &str, sats: u64) -> Result<bool, LedgerError> {
-        let sats = i64::try_from(sats.max(1)).unwrap_or(i64::MAX / 1000).min(i64::MAX / 1000);
-        let mut snapshot = self.store().snapshot().await?;
-        let Some(id) = crate::accounts::miner_id(&mut snapshot, address).await? else { return Ok(false) };
-        drop(snapshot);
-        let mut writer = self.store().writer().await?;
-        let done = async {
-            let mut transaction = writer.begin().await?;
-            let sql = "INSERT INTO payout_threshold (miner_id, sats, set_ms) VALUES ($1, $2, $3) \
-                       ON CONFLICT (miner_id) DO UPDATE SET sats = excluded.sats, set_ms = excluded.set_ms";
-            let query = sqlx::query(sql).bind(id).bind(sats).bind(now_ms());
-            query.execute(&mut *transaction).await.map_err(failed)?;
-            transaction.commit().await.map_err(failed)
-        };
-        let done = done.await;
-        if done.is_err() {
-            writer.abandon();
-        }
-        done.map(|()| true)
-    }
 }
 
 /// What the wallet with this name ([`crate::Descriptors::name`]) has by its own record of the chain, satoshi, coins of blocks

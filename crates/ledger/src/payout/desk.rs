@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
+use sqlx::{Any, AnyConnection, Row, any::AnyArguments, query::Query};
 use tokio::time::Instant;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     now_ms,
     rows::failed,
 };
-use crate::{LedgerError, store::Store};
+use crate::{LedgerError, accounts::miner_id, store::Store};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl OrderKind {
     }
 }
 
-/// A look at the payments of a ledger that another process works on, and a way to ask that process for something.
+/// A look at the payments of a ledger that another process works on, and a way to ask that process for something. What is
+/// asked of the books themselves is in [`crate::Movement`].
 pub struct Desk(Store);
 
 impl Desk {
@@ -65,26 +66,62 @@ impl Desk {
         argument: &str,
         patience: Duration,
     ) -> Result<Option<String>, LedgerError> {
-        let mut raw = self.0.plain().await?;
         let sql = "INSERT INTO payout_order (kind, argument, asked_ms) VALUES ($1, $2, $3) RETURNING id";
-        let row = sqlx::query(sql)
-            .bind(kind.as_str())
-            .bind(argument.to_owned())
-            .bind(now_ms())
-            .fetch_one(&mut raw)
-            .await
-            .map_err(LedgerError::database("ask for a payout"))?;
-        let id: i64 = row.try_get("id").map_err(failed)?;
+        let asked = sqlx::query(sql).bind(kind.as_str()).bind(argument.to_owned()).bind(now_ms());
+        let answer = "SELECT outcome FROM payout_order WHERE id = $1 AND outcome IS NOT NULL";
+        self.ask(asked, answer, patience).await
+    }
+
+    /// Writes an order by `asked`, which returns its number, and looks with `answer` for what came of it, again and again
+    /// until `patience` is over.
+    pub(crate) async fn ask(
+        &self,
+        asked: Query<'_, Any, AnyArguments>,
+        answer: &'static str,
+        patience: Duration,
+    ) -> Result<Option<String>, LedgerError> {
+        let failed = LedgerError::database("ask the pool for something");
+        let mut raw = self.0.plain().await?;
+        let row = asked.fetch_one(&mut raw).await.map_err(&failed)?;
+        let id: i64 = row.try_get("id").map_err(&failed)?;
         let begun = Instant::now();
         while begun.elapsed() < patience {
-            let sql = "SELECT outcome FROM payout_order WHERE id = $1 AND outcome IS NOT NULL";
-            let row = sqlx::query(sql).bind(id).fetch_optional(&mut raw).await.map_err(failed)?;
+            let row = sqlx::query(answer).bind(id).fetch_optional(&mut raw).await.map_err(&failed)?;
             if let Some(row) = row {
-                return Ok(Some(row.try_get("outcome").map_err(failed)?));
+                return Ok(Some(row.try_get("outcome").map_err(&failed)?));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(None)
+    }
+
+    /// From which balance on the miner with this (canonical) address is paid, satoshi; nothing: from the pool's own
+    /// threshold on. The outer `None` if nobody knows the address.
+    pub async fn threshold(&self, address: &str) -> Result<Option<Option<u64>>, LedgerError> {
+        let mut snapshot = self.0.snapshot().await?;
+        let Some(id) = miner_id(&mut snapshot, address).await? else { return Ok(None) };
+        threshold(&mut snapshot, id).await.map(Some)
+    }
+
+    /// Sets that: the pool's own threshold counts again where `sats` is nothing. It counts from the next batch on that is
+    /// planned. False if nobody knows the address.
+    pub async fn set_threshold(&self, address: &str, sats: Option<u64>) -> Result<bool, LedgerError> {
+        let mut snapshot = self.0.snapshot().await?;
+        let Some(id) = miner_id(&mut snapshot, address).await? else { return Ok(false) };
+        drop(snapshot);
+        let mut raw = self.0.plain().await?;
+        let query = match sats {
+            Some(sats) => sqlx::query(
+                "INSERT INTO payout_threshold (miner_id, sats, set_ms) VALUES ($1, $2, $3) \
+                 ON CONFLICT (miner_id) DO UPDATE SET sats = excluded.sats, set_ms = excluded.set_ms",
+            )
+            .bind(id)
+            .bind(i64::try_from(sats.max(1)).unwrap_or(i64::MAX / 1000).min(i64::MAX / 1000))
+            .bind(now_ms()),
+            None => sqlx::query("DELETE FROM payout_threshold WHERE miner_id = $1").bind(id),
+        };
+        query.execute(&mut raw).await.map_err(LedgerError::database("set a threshold"))?;
+        Ok(true)
     }
 
     /// The newest transaction of a batch without signatures, as a PSBT in base64.
@@ -96,4 +133,16 @@ impl Desk {
             .ok_or_else(|| PayError::Refused(format!("there is no batch {batch}: see sluice payout list")))?;
         Ok(row.try_get("psbt").map_err(failed)?)
     }
+}
+
+/// The threshold that a miner has for itself, satoshi.
+pub(crate) async fn threshold(
+    connection: &mut AnyConnection,
+    miner: i64,
+) -> Result<Option<u64>, LedgerError> {
+    let failed = LedgerError::database("read a threshold");
+    let query = sqlx::query("SELECT sats FROM payout_threshold WHERE miner_id = $1").bind(miner);
+    let Some(row) = query.fetch_optional(connection).await.map_err(&failed)? else { return Ok(None) };
+    let sats: i64 = row.try_get("sats").map_err(&failed)?;
+    Ok(u64::try_from(sats).ok())
 }

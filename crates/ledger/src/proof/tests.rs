@@ -161,6 +161,7 @@ fn weights() {
         miner,
         address: format!("miner{miner}"),
         work: work.into(),
+        subsidy_work: work.into(),
         credit_msat,
     };
     let good = Weights {
@@ -170,11 +171,16 @@ fn weights() {
         scheme: "pplns".into(),
         factor: 2,
         reward_msat: 101,
+        subsidy_msat: 100,
+        fee_ppm: Some(10_000),
         fee_msat: 1,
+        reserve_msat: 0,
         first_slot: 1,
         first_slot_work: "3".into(),
         last_slot: 1,
         window_work: "3".into(),
+        bought_work: "0".into(),
+        bought_subsidy_work: "0".into(),
         weights: vec![weight(1, "1", 34), weight(2, "1", 33), weight(5, "1", 33)],
     };
     assert_eq!(good.check(), Ok(()));
@@ -190,9 +196,83 @@ fn weights() {
     check(&|all| drop(all.weights.pop()), "do not sum to 3");
     check(&|all| all.weights[1].work = "2".into(), "do not sum to 3");
     check(&|all| all.weights[1].work = "x".into(), "damaged");
+    check(&|all| all.weights[1].work = "+1".into(), "damaged");
     check(&|all| all.fee_msat = -1, "a fee of -1");
-    check(&|all| all.fee_msat = 102, "a fee of 102");
-    check(&|all| all.fee_msat = 2, "comes to 33");
+    check(&|all| all.fee_msat = 2, "the fee is 2 msat, but comes to 1");
+    check(&|all| (all.fee_msat, all.fee_ppm) = (102, None), "its fee is above the miners' part");
+    check(&|all| (all.fee_msat, all.fee_ppm) = (2, None), "comes to 33");
+    check(&|all| all.subsidy_msat = 102, "102 msat of subsidy");
+    check(&|all| all.reserve_msat = 1, "the reserve has 1 msat, but its work comes to 0");
+    check(&|all| all.weights[2].subsidy_work = "0".into(), "do not sum to 3");
+    // Without any weight there is nothing that a credit could follow from.
+    let none = |all: &mut Weights| {
+        all.window_work = "0".into();
+        for weight in &mut all.weights {
+            (weight.work, weight.subsidy_work) = ("0".into(), "0".into());
+        }
+    };
+    check(&none, "comes to 0");
+}
+
+/// What the reserve has paid for is its part: all of it under `pps`, of the subsidy only under `pps_plus`.
+#[test]
+fn weights_of_which_the_reserve_has_bought_some() {
+    let weight = |miner: i64, work: &str, subsidy: &str, credit_msat: i64| MinerWeight {
+        miner,
+        address: format!("miner{miner}"),
+        work: work.into(),
+        subsidy_work: subsidy.into(),
+        credit_msat,
+    };
+    // Of 10 of work 4 were pplns by miner 1, 6 pps_plus by miner 2: a subsidy of 1000 is 4 to 6, fees of 100 too.
+    let mixed = Weights {
+        hash: "00".repeat(32),
+        height: 1,
+        bits: 0x207f_ffff,
+        scheme: "pps_plus".into(),
+        factor: 2,
+        reward_msat: 1_100,
+        subsidy_msat: 1_000,
+        fee_ppm: Some(0),
+        fee_msat: 0,
+        reserve_msat: 600,
+        first_slot: 1,
+        first_slot_work: "4".into(),
+        last_slot: 2,
+        window_work: "10".into(),
+        bought_work: "0".into(),
+        bought_subsidy_work: "6".into(),
+        weights: vec![weight(1, "4", "4", 440), weight(2, "6", "0", 60)],
+    };
+    assert_eq!(mixed.check(), Ok(()));
+    // A fee of a tenth of the miners' part: 50 of 500.
+    let mut with_fee = mixed.clone();
+    (with_fee.fee_ppm, with_fee.fee_msat) = (Some(100_000), 50);
+    (with_fee.weights[0].credit_msat, with_fee.weights[1].credit_msat) = (396, 54);
+    assert_eq!(with_fee.check(), Ok(()));
+    let check = |change: &dyn Fn(&mut Weights), expect: &str| {
+        let mut changed = mixed.clone();
+        change(&mut changed);
+        let error = changed.check().expect_err(expect).to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    check(&|all| all.weights[1].credit_msat = 61, "miner2 is credited 61 msat, but its work comes to 60");
+    check(&|all| all.reserve_msat = 601, "the reserve has 601");
+    check(&|all| all.bought_subsidy_work = "5".into(), "do not sum to 10");
+    let shift = |all: &mut Weights| {
+        all.bought_subsidy_work = "0".into();
+        all.weights[1].subsidy_work = "6".into();
+    };
+    check(&shift, "the reserve has 600 msat, but its work comes to 0");
+    // All of it bought: the reserve's, and no miner's.
+    let all_bought = Weights {
+        reserve_msat: 1_100,
+        bought_work: "10".into(),
+        bought_subsidy_work: "10".into(),
+        weights: Vec::new(),
+        ..mixed.clone()
+    };
+    assert_eq!(all_bought.check(), Ok(()));
 }
 
 proptest! {

@@ -21,9 +21,9 @@ macro_rules! files {
 }
 
 const POSTGRES: &[File] =
-    files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth");
+    files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator");
 const SQLITE: &[File] =
-    files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth");
+    files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator");
 
 /// Runs what has not been run yet, up to `version`; refuses a database that has been through other files than these.
 pub(super) async fn run(

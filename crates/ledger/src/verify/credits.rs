@@ -136,8 +136,10 @@ async fn posted(snapshot: &mut AnyConnection, block: i64) -> Result<Posted, Ledg
     for (account, amount) in journal::posted(snapshot, block).await? {
         let sum = match account {
             Account::Miner(miner, _) => posted.miners.entry(miner).or_default(),
-            // No block has anything to do with the network's fee: found as the pool's.
-            Account::FeeImmature | Account::FeeAvailable | Account::NetworkFee => &mut posted.fees,
+            // No block has anything to do with the network's fee or the operator: found as the pool's.
+            Account::FeeImmature | Account::FeeAvailable | Account::NetworkFee | Account::Operator => {
+                &mut posted.fees
+            }
             Account::Rewards => &mut posted.rewards,
             Account::Reserve | Account::ReserveImmature => &mut posted.reserve,
         };

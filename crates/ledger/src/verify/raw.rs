@@ -107,8 +107,28 @@ pub(super) async fn check(
             ));
         }
     }
+    unsealed(&segments, &watermarks, report)?;
     open_slot(snapshot, &mut segments, &watermarks, report).await?;
     one_block(snapshot, &mut segments, block, report).await
+}
+
+/// Every kept file of a segment that is read to its end must have its seal, from the first opening on that has any.
+fn unsealed(
+    segments: &Segments<'_>,
+    watermarks: &HashMap<u16, Position>,
+    report: &mut Report,
+) -> Result<(), LedgerError> {
+    let Some(first) = segments.sealed.iter().map(|name| name.segment >> 32).min() else { return Ok(()) };
+    let sealed: HashSet<(u16, u64)> =
+        segments.sealed.iter().map(|name| (name.writer, name.segment)).collect();
+    for (writer, segment) in archive::list(segments.dir)? {
+        let is_read = watermarks.get(&writer).is_some_and(|at| segment < at.segment);
+        if is_read && segment >> 32 >= first && !sealed.contains(&(writer, segment)) {
+            let name = Name { spool: segments.spool, writer, segment };
+            report.findings.push(format!("segment {} is kept, but not in the chain", name.shown()));
+        }
+    }
+    Ok(())
 }
 
 /// What is behind the newest closed slot, up to the watermarks, is the open slot.

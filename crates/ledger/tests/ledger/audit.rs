@@ -155,6 +155,7 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     };
     let live = "UPDATE watermark SET segment = segment - 1, byte = 64 WHERE writer = 0".to_owned();
     let mend = "UPDATE watermark SET segment = segment + 1, byte = 0 WHERE writer = 0".to_owned();
+    let newest = seals.len();
     // What is done, how it is undone, and what is said.
     let cases: Vec<(String, String, &str)> = vec![
         (
@@ -222,6 +223,19 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
                 .into(),
             "INSERT INTO segment SELECT * FROM kept; DROP TABLE kept".into(),
             "the chain is broken between segments 2 and 4",
+        ),
+        (
+            "CREATE TABLE kept AS SELECT * FROM segment WHERE id = 1; DELETE FROM segment WHERE id = 1"
+                .into(),
+            "INSERT INTO segment SELECT * FROM kept; DROP TABLE kept".into(),
+            "the chain of segments begins with 2, not with 1",
+        ),
+        (
+            format!(
+                "CREATE TABLE kept AS SELECT * FROM segment WHERE id = {newest}; DELETE FROM segment WHERE id = {newest}"
+            ),
+            "INSERT INTO segment SELECT * FROM kept; DROP TABLE kept".into(),
+            "is kept, but not in the chain",
         ),
         (
             "UPDATE block SET state = 'candidate'".into(),

@@ -30,7 +30,8 @@ pub async fn the_journal_refuses_what_it_must(rig: Rig) {
     let ledger = credited(&rig).await;
     let mut raw = rig.raw().await;
     execute(&mut raw, if rig.is_postgres() { "SELECT 1" } else { "PRAGMA foreign_keys = ON" }).await.unwrap();
-    let seal = |id: i64, key: &str| format!("INSERT INTO txn VALUES ({id}, 'reward', '{key}', NULL, 0)");
+    let seal =
+        |id: i64, key: &str| format!("INSERT INTO txn VALUES ({id}, 'reward', '{key}', NULL, 0, NULL)");
     let entry =
         |id: i64, account: i64, amount: i64| format!("INSERT INTO entry VALUES ({id}, {account}, {amount})");
     let refused: &[(&[String], &str)] = &[

@@ -8,6 +8,7 @@ mod blocks;
 mod faults;
 mod growth;
 mod guards;
+mod operator;
 mod payouts;
 mod postgres;
 mod random;
@@ -76,6 +77,13 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    operator::what_is_moved_by_hand,
+    operator::an_order_waits_for_a_pool,
+    operator::an_order_is_carried_out_once_whoever_dies,
+    operator::what_was_moved_by_hand_is_verified,
+    operator::thresholds_of_miners,
+    operator::a_database_that_is_none_says_what_to_do,
+    operator::slots_are_proven_offline,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,

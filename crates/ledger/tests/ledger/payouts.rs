@@ -129,10 +129,6 @@ pub async fn payments_are_never_changed(rig: Rig) {
     let own = ledger.miner_payouts(&miner(1), 10).await.unwrap();
     assert_eq!((own.len(), own[0].payout, own[0].sats, own[0].txid), (1, 1, 600, [0xab; 32]));
     assert_eq!(ledger.miner_payouts(&miner(2), 10).await.unwrap(), []);
-    assert!(ledger.set_threshold(&miner(1), 5).await.unwrap());
-    assert!(ledger.set_threshold(&miner(1), 7).await.unwrap());
-    assert!(!ledger.set_threshold(&miner(2), 7).await.unwrap());
-    assert_eq!(rig.number("SELECT sats FROM payout_threshold").await, 7);
 }
 
 /// Each planted fault is found, and nothing in what is as it should be.

@@ -76,6 +76,7 @@ impl Process {
             self.hand.follow().await.unwrap();
         }
         self.ledger.verify().await.unwrap();
+        crate::operator::all_is_proven(&self.ledger).await;
     }
 
     /// Immature, available and paid of miners 1 to 3.
@@ -150,15 +151,29 @@ pub async fn fpps_pays_the_mean_fees_too(rig: Rig) {
     process.settle().await;
     assert_eq!(process.balances().await[0], (0, 2 * UNIT, 0));
     let mut raw = rig.raw().await;
-    let hash = if rig.is_postgres() { "'\\xaa'" } else { "x'aa'" };
-    let rate = |id: u8, mean: i64| format!("INSERT INTO fee_rate VALUES ({id}, {hash}, 144, 7, {mean}, 0)");
-    execute(&mut raw, &rate(1, 1_000)).await.unwrap();
+    let begin = if rig.is_postgres() { "'\\x" } else { "x'" };
+    // The mean, and the blocks that it is of: without a twentieth at either end.
+    let rate = |id: u8, fees: &[u8], mean: i64| {
+        let hash = |block: usize| format!("{begin}{id:02x}{block:062x}'");
+        let blocks = fees.iter().enumerate().map(|(block, fees)| {
+            format!("INSERT INTO fee_block VALUES ({}, {}, {block}, {fees});", hash(block), hash(block + 1))
+        });
+        let (blocks, count) = (blocks.collect::<String>(), fees.len());
+        format!(
+            "{blocks} INSERT INTO fee_rate VALUES ({id}, {}, {count}, {}, {mean}, 0)",
+            hash(0),
+            count / 20
+        )
+    };
+    execute(&mut raw, &rate(1, &[1], 1_000)).await.unwrap();
     process.shares(&[(&a, 2)]);
     ten_minutes(&mut process, &c);
     process.settle().await;
     assert_eq!(process.balances().await[0], (0, 4 * UNIT + 990, 0));
     // 3 x 101 / 2 less a hundredth is 149.985: what is below a millisatoshi is not lost.
-    execute(&mut raw, &rate(2, 101)).await.unwrap();
+    // Ten of the ninety-nine that are left have one satoshi.
+    let fees: Vec<u8> = (0..109).map(|block| u8::from(block < 15)).collect();
+    execute(&mut raw, &rate(2, &fees, 101)).await.unwrap();
     let mut expect = 4 * UNIT + 990;
     for round in 1..=200 {
         process.shares(&[(&a, 3)]);

@@ -176,6 +176,8 @@ pub struct Ledger {
     pub spool: PathBuf,
     /// What an acknowledged share has survived: `process` or `power`.
     pub ack: String,
+    /// Whether segments are mapped into memory; else each turn writes its records by a call.
+    pub mapped: bool,
     /// How long drained segments are kept for audit; 0: not at all.
     pub audit_days: u32,
     /// How long the work of closed slots is kept by worker.
@@ -260,6 +262,7 @@ impl Default for Ledger {
             url: "sqlite://sluice.db".into(),
             spool: "spool".into(),
             ack: "process".into(),
+            mapped: true,
             audit_days: 30,
             worker_days: 7,
             slot_days: 90,

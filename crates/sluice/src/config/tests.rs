@@ -157,6 +157,7 @@ fn every_key_of_the_sample_is_one() {
     let trusted = full.trusted.strip_suffix(&full.proxies[..]).unwrap().to_vec();
     assert_eq!(format!("{:?}", full.limits), format!("{:?}", short.limits));
     assert_eq!((full.acks, full.certificate_validity), (short.acks, short.certificate_validity));
+    assert_eq!(full.spool_config.mapped, short.spool_config.mapped);
     assert_eq!((full.v2, full.authority_key), (short.v2, short.authority_key));
     assert_eq!((trusted, full.terms, full.instance), (short.trusted, short.terms, short.instance));
 }
@@ -171,6 +172,7 @@ fn the_environment_overrides() {
             ("STRATUM__V1", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"),
             ("NODE__0__RPC_PASSWORD", "new"),
             ("POOL__TAG", "hello world"),
+            ("LEDGER__MAPPED", "false"),
         ],
     )
     .unwrap();
@@ -178,6 +180,7 @@ fn the_environment_overrides() {
     assert_eq!(config.vardiff.start, Difficulty::new(0.5).unwrap());
     assert_eq!(config.v1.len(), 2);
     assert_eq!(config.tag, "hello world");
+    assert!(!config.spool_config.mapped && load(SAMPLE, &[]).unwrap().spool_config.mapped);
     assert!(matches!(&config.nodes[0].rpc.auth, Auth::Password { password, .. } if password == "new"));
 
     let error = load(SAMPLE, &[("POOL__COLOUR", "red")]).unwrap_err();

@@ -61,6 +61,10 @@ impl Chain for Depth {
 }
 
 pub(crate) async fn ledger(dir: &Path) -> (Ledger, SpoolWriter) {
+    ledger_under(dir, Scheme::Pplns { factor: 2 }).await
+}
+
+async fn ledger_under(dir: &Path, scheme: Scheme) -> (Ledger, SpoolWriter) {
     let spool = Spool::open(
         &dir.join("spool"),
         SpoolConfig { segment_age: Duration::from_millis(1), ..Default::default() },
@@ -68,7 +72,7 @@ pub(crate) async fn ledger(dir: &Path) -> (Ledger, SpoolWriter) {
     .unwrap();
     let writer = spool.writer(0).unwrap();
     let terms = Terms {
-        scheme: Scheme::Pplns { factor: 2 },
+        scheme,
         fee_ppm: 15_000,
         pool_script: worker(BOB).script().to_vec(),
         pool_address: BOB.into(),
@@ -87,6 +91,7 @@ pub(crate) fn about() -> About {
         network: "signet".into(),
         scheme: "pplns".into(),
         fee_ppm: 15_000,
+        payout_threshold_sats: Some(100_000),
         tag: "/sluice/".into(),
         stratum_urls: vec!["stratum+tcp://127.0.0.1:3333".into()],
         version: "0.0.0",
@@ -100,8 +105,13 @@ fn worker(user: &str) -> Worker {
 impl House {
     /// With nothing in it.
     pub async fn new() -> Self {
+        Self::under(Scheme::Pplns { factor: 2 }).await
+    }
+
+    /// The same, where work is paid by another scheme.
+    pub async fn under(scheme: Scheme) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (ledger, writer) = ledger(dir.path()).await;
+        let (ledger, writer) = ledger_under(dir.path(), scheme).await;
         let depth = Arc::new(AtomicU32::new(1));
         let (stop, stopping) = watch::channel(false);
         let (running, chain) = (ledger.clone(), Arc::new(Depth(depth.clone())));

@@ -1,0 +1,46 @@
+//! Every transaction must be of the kind that its key says, move only what its kind moves, and be about something: so nobody
+//! writes himself a credit that no block, slot or batch stands for. What was done by hand has a reason.
+
+use sqlx::AnyConnection;
+
+use super::{Findings, rows, text};
+use crate::LedgerError;
+
+/// Each finds nothing in good books; `{}` is the key of a transaction.
+const FAULTS: [(&str, &str); 4] = [
+    (
+        "{} moves accounts that a transaction of its kind does not",
+        "SELECT DISTINCT t.idem_key AS what FROM txn t JOIN entry e ON e.txn_id = t.id WHERE NOT CASE \
+         WHEN t.kind = 'fund' THEN e.account_id IN (2, 4, 7) \
+         WHEN t.kind = 'correction' THEN e.account_id IN (2, 4) OR (e.account_id >= 8 AND e.account_id % 8 = 1) \
+         WHEN t.kind = 'slot' THEN e.account_id = 2 OR (e.account_id >= 8 AND e.account_id % 8 = 1) \
+         WHEN t.kind IN ('payout', 'return') THEN e.account_id >= 8 AND e.account_id % 8 IN (1, 3) \
+         WHEN t.kind = 'paid' OR t.idem_key LIKE 'reorg:payout:%' \
+         THEN e.account_id IN (4, 5) OR (e.account_id >= 8 AND e.account_id % 8 IN (2, 3)) \
+         ELSE e.account_id NOT IN (5, 7) AND (e.account_id < 8 OR e.account_id % 8 <> 3) END ORDER BY t.idem_key",
+    ),
+    (
+        "{} is about no block",
+        "SELECT idem_key AS what FROM txn WHERE block_id IS NULL AND idem_key NOT LIKE 'reorg:payout:%' \
+         AND kind IN ('reward', 'mature', 'reorg') ORDER BY id",
+    ),
+    (
+        "{} was done by hand, and has no reason",
+        "SELECT idem_key AS what FROM txn WHERE COALESCE(reason, '') = '' \
+         AND (kind = 'fund' OR idem_key LIKE 'correction:operator:%') ORDER BY id",
+    ),
+    (
+        "{} is a transaction of another kind than its key says",
+        "SELECT idem_key AS what FROM txn WHERE idem_key NOT LIKE kind || ':%' ORDER BY id",
+    ),
+];
+
+pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+    let mut findings = Findings::new();
+    for (fault, sql) in FAULTS {
+        for row in rows(snapshot, sql).await? {
+            findings.push(fault.replace("{}", &text(&row, "what")?));
+        }
+    }
+    Ok(findings)
+}
