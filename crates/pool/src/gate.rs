@@ -2,7 +2,7 @@
 //! of V2 ([`allowance`]).
 //!
 //! A farm behind one address is not punished for one bad machine in it: what a connection does wrong closes that
-//! connection, and its address is banned only while nobody there does honest work.
+//! connection, and its address is banned only while nobody there does honest work. Of IPv6 a /64 counts as one address.
 
 use std::{
     collections::HashMap,
@@ -95,7 +95,7 @@ impl Gate {
         let mut books = self.books();
         let network = network(address);
         let from_network = books.networks.get(&network).copied().unwrap_or_default();
-        let record = books.addresses.get(&address).filter(|_| !self.trusts(address));
+        let record = books.addresses.get(&holder(address)).filter(|_| !self.trusts(address));
         let refusal = match record {
             Some(record) if now_ms < record.banned_until_ms => Some(Refusal::Banned),
             Some(record) if record.count.connections >= limits.per_address => Some(Refusal::Address),
@@ -122,14 +122,14 @@ impl Books {
     fn each(&mut self, address: IpAddr, change: impl Fn(&mut Count)) {
         let network = network(address);
         let (record, of_network) =
-            (self.addresses.entry(address).or_default(), self.networks.entry(network).or_default());
+            (self.addresses.entry(holder(address)).or_default(), self.networks.entry(network).or_default());
         [&mut self.all, &mut record.count, &mut *of_network].into_iter().for_each(change);
         if *of_network == Count::default() {
             self.networks.remove(&network);
         }
         let is_clean = record.score.last() < 0.5 && record.banned_until_ms == 0;
         if record.count == Count::default() && record.honest == 0 && is_clean {
-            self.addresses.remove(&address);
+            self.addresses.remove(&holder(address));
         }
     }
 }
@@ -143,7 +143,7 @@ impl Pass {
     /// This connection has had a share accepted.
     pub fn honest(&mut self) {
         if !std::mem::replace(&mut self.is_honest, true) {
-            self.gate.books().addresses.entry(self.address).or_default().honest += 1;
+            self.gate.books().addresses.entry(holder(self.address)).or_default().honest += 1;
         }
     }
 
@@ -154,7 +154,7 @@ impl Pass {
         }
         let limits = &self.gate.0.limits;
         let mut books = self.gate.books();
-        let record = books.addresses.entry(self.address).or_default();
+        let record = books.addresses.entry(holder(self.address)).or_default();
         let others = record.honest - usize::from(self.is_honest);
         if others > 0 {
             return false;
@@ -172,7 +172,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut books = self.gate.books();
-        if let Some(record) = books.addresses.get_mut(&self.address) {
+        if let Some(record) = books.addresses.get_mut(&holder(self.address)) {
             record.honest = record.honest.saturating_sub(usize::from(self.is_honest));
         }
         books.each(self.address, |count| count.connections = count.connections.saturating_sub(1));
@@ -183,6 +183,17 @@ impl Drop for Pass {
             books
                 .addresses
                 .retain(|_, record| record.count != Count::default() || record.score.last() > median);
+        }
+    }
+}
+
+/// Who an address is of: in IPv6 anybody has a /64 of them.
+fn holder(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
         }
     }
 }
@@ -234,6 +245,10 @@ mod tests {
         inside.push(enter("10.0.1.3").unwrap());
         inside.push(enter("2001:db8::1").unwrap());
         assert_eq!(enter("2001:db8:1::1").err().unwrap(), "Full");
+        inside.clear();
+        inside.extend((1..=3).map(|host| enter(&format!("2001:db8::{host}")).unwrap()));
+        assert_eq!(enter("2001:db8::4").err().unwrap(), "Address", "all of a /64 are one");
+        inside.push(enter("2001:db8:0:1::4").unwrap());
         inside.clear();
         assert!(enter("10.0.0.1").is_ok());
         let books = gate.books();

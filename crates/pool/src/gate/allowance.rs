@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Count, Gate, network};
+use super::{Count, Gate, holder, network};
 use crate::Limited;
 
 /// The channels of one connection, counted with those of the others. Gives all of them back when dropped.
@@ -27,7 +27,7 @@ impl Allowance {
     pub fn take(&mut self) -> Result<(), Limited> {
         let (limits, is_trusted) = (&self.gate.0.limits, self.gate.trusts(self.address));
         let mut books = self.gate.books();
-        let of_address = books.addresses.get(&self.address).map_or(0, |record| record.count.channels);
+        let of_address = books.addresses.get(&holder(self.address)).map_or(0, |record| record.count.channels);
         let of_network = books.networks.get(&network(self.address)).map_or(0, |count| count.channels);
         if self.held >= limits.channels {
             Err(Limited::Channels)
