@@ -195,7 +195,7 @@ impl Session {
     /// Says a little more of it.
     pub fn go_on(&mut self, now: Now<'_>, out: &mut Outcome) {
         match self.channels.has_more() {
-            true => self.channels.deal(&mut out.reply),
+            true => self.channels.deal(deal::SLICE, &mut out.reply),
             false => self.retarget_some(now, out),
         }
     }
@@ -217,7 +217,7 @@ impl Session {
         let Some(posting) = now.posting.filter(|posting| self.lacks(posting.id)) else { return };
         let only_standard = self.setup.as_ref().is_some_and(|setup| setup.only_standard);
         self.channels.begin_deal(posting, only_standard);
-        self.channels.deal(&mut out.reply);
+        self.channels.deal(deal::FIRST, &mut out.reply);
     }
 
     /// Takes a channel out of the books.

@@ -209,10 +209,15 @@ struct Client {
 
 impl Client {
     fn open(bench: &mut Bench) -> Self {
+        Self::open_behind(bench, "")
+    }
+
+    /// The same behind a proxy that says `header`.
+    fn open_behind(bench: &mut Bench, header: &str) -> Self {
         let mut socket = Socket::connect(bench.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let initiator = Initiator::new(&[4; 64]).unwrap();
-        socket.write_all(&initiator.first()).unwrap();
+        socket.write_all(&[header.as_bytes(), &initiator.first()].concat()).unwrap();
         bench.turns(3);
         let mut response = [0; RESPONSE_SIZE];
         socket.read_exact(&mut response).unwrap();
@@ -266,13 +271,51 @@ impl Client {
 }
 
 fn v2() -> Bench {
+    v2_behind(Vec::new())
+}
+
+fn v2_behind(proxies: Vec<ipnet::IpNet>) -> Bench {
     let noise = Noise::new(AuthorityKey::from_bytes([1; 32]).unwrap(), Duration::from_secs(3600));
-    Bench::behind(Door { noise: Some(noise), ..Door::default() })
+    Bench::behind(Door { noise: Some(noise), proxies, ..Door::default() })
+}
+
+fn standard(request_id: u32) -> OpenStandardMiningChannel<'static> {
+    OpenStandardMiningChannel {
+        request_id,
+        user_identity: Str255::new(USER.as_bytes()).unwrap(),
+        nominal_hash_rate: HashRate(0.0),
+        max_target: [0xff; 32],
+    }
+}
+
+#[tokio::test]
+async fn who_a_proxy_speaks_for_has_channels_by_his_own_address() {
+    let proxies: Vec<ipnet::IpNet> = vec!["127.0.0.1/32".parse().unwrap()];
+    let mut bench = v2_behind(proxies.clone());
+    let limits = Limits { channels_per_address: 2, ..Limits::default() };
+    bench.shard.house.gate = Gate::new(limits, proxies);
+    bench.post(2).await;
+    // Each that is opened is followed by its job and the block; a refusal by nothing.
+    let mut open = |from: &str, expect: &[u8]| {
+        let mut client = Client::open_behind(&mut bench, &format!("PROXY TCP4 {from} 192.0.2.1 1 2\r\n"));
+        client.set_up(REQUIRES_STANDARD_JOBS);
+        client.say(&standard(1));
+        client.say(&standard(2));
+        bench.turns(3);
+        let heard: Vec<u8> = expect.iter().map(|_| client.hear().0).collect();
+        assert_eq!(heard, expect, "{from}");
+        client
+    };
+    let all = [0x01, 0x11, 0x15, 0x20, 0x11, 0x15, 0x20];
+    let _one = open("10.0.0.1", &all);
+    let _same = open("10.0.0.1", &[0x01, 0x12, 0x12]);
+    let _other = open("10.0.0.2", &all);
 }
 
 #[tokio::test]
 async fn others_are_answered_while_a_proxy_with_many_standard_channels_hears_of_a_block() {
-    const MANY: u32 = 1_000;
+    // What they are told fits into what the kernel holds for them, so that nothing has to wait for the reader.
+    const MANY: u32 = 400;
     let mut bench = v2();
     bench.post(2).await;
     let [mut proxy, mut other] = [Client::open(&mut bench), Client::open(&mut bench)];
@@ -281,12 +324,7 @@ async fn others_are_answered_while_a_proxy_with_many_standard_channels_hears_of_
     bench.turns(2);
     assert_eq!((proxy.hear().0, other.hear().0), (0x01, 0x01));
     for request_id in 0..MANY {
-        proxy.say(&OpenStandardMiningChannel {
-            request_id,
-            user_identity: Str255::new(USER.as_bytes()).unwrap(),
-            nominal_hash_rate: HashRate(0.0),
-            max_target: [0xff; 32],
-        });
+        proxy.say(&standard(request_id));
         bench.turns(1);
         let kinds: Vec<u8> = (0..3).map(|_| proxy.hear().0).collect();
         assert_eq!(kinds, [0x11, 0x15, 0x20]);

@@ -19,8 +19,12 @@ use crate::board::{
 
 /// What a slice may cost: in bytes that are written, or hashed for it.
 pub(super) const SLICE: usize = 64 * 1024;
+/// The same for the first, when all connections are told of the work.
+pub(super) const FIRST: usize = 8 * 1024;
 /// What each who is told costs beside that, in the same.
 const EACH: usize = 256;
+/// What making a job costs, for a group that may be the first of its class, in the same.
+const JOB: usize = 1_024;
 
 /// Who is still to be told, and of what.
 #[derive(Default)]
@@ -68,12 +72,12 @@ impl Channels {
         }
     }
 
-    /// Deals out a slice.
-    pub fn deal(&mut self, out: &mut Vec<u8>) {
+    /// Deals out a slice that costs about `most`.
+    pub fn deal(&mut self, most: usize, out: &mut Vec<u8>) {
         let Some(posting) = self.deal.posting.clone() else { return };
         self.count_job();
         let (begin, mut other) = (out.len(), 0);
-        while out.len() - begin + other < SLICE
+        while out.len() - begin + other < most
             && let Some(id) = self.deal.left.pop()
         {
             other += EACH + self.tell(id, &posting, out);
@@ -102,13 +106,13 @@ impl Channels {
         }
     }
 
-    /// Returns how many bytes were hashed.
+    /// Returns what it cost, beside what was written.
     fn tell(&mut self, id: u32, posting: &Arc<Posting>, out: &mut Vec<u8>) -> usize {
         if self.deal.is_one_by_one {
             return self.tell_channel(id, posting, out);
         }
         self.tell_group(id, posting, out);
-        0
+        JOB
     }
 
     fn tell_group(&mut self, id: u32, posting: &Posting, out: &mut Vec<u8>) {
@@ -122,6 +126,7 @@ impl Channels {
         }
     }
 
+    /// Returns how many bytes were hashed.
     fn tell_channel(&mut self, id: u32, posting: &Posting, out: &mut Vec<u8>) -> usize {
         let told = Told { posting: posting.id, tip: posting.tip };
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.told != Some(told)) else {
