@@ -18,7 +18,7 @@ type Sums = HashMap<i64, (i64, Work)>;
 /// How long one transaction may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Slots that are summed by one query.
-const AT_ONCE: i64 = 16;
+const AT_ONCE: i64 = 8;
 /// A partition is dropped if nobody reads it for so long; else at the next try. Whoever begins to read waits as long.
 const LOCK: &str = "SET LOCAL lock_timeout = '500ms'";
 /// What Postgres says if somebody does.

@@ -253,13 +253,26 @@ async fn every_column_says_what_it_is() {
     let bare: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(bare, [] as [&str; 0]);
     // SQLite has no comments of its own: each column has a line above it.
-    let sql =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0001_ledger.sql"))
-            .unwrap();
-    let lines: Vec<&str> = sql.lines().collect();
-    for pair in lines.windows(2).filter(|pair| pair[1].starts_with("    ") && !pair[1].starts_with("    --"))
-    {
-        let column = !pair[1].starts_with("    PRIMARY KEY") && !pair[1].starts_with("    (");
-        assert!(!column || pair[0].starts_with("    -- "), "no comment above: {}", pair[1]);
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite")).unwrap() {
+        let path = file.unwrap().path();
+        let sql = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = sql.lines().collect();
+        let mut is_table = false;
+        for pair in lines.windows(2) {
+            is_table = pair[1].starts_with("CREATE TABLE") || is_table && !pair[1].starts_with(')');
+            let inside = pair[1].strip_prefix("    ").filter(|_| is_table);
+            let column = inside.filter(|line| {
+                !["--", "PRIMARY KEY", "UNIQUE", "CHECK", "("].iter().any(|no| line.starts_with(no))
+            });
+            let added =
+                Some(pair[1]).filter(|line| line.starts_with("ALTER TABLE") && line.contains("ADD COLUMN"));
+            let comment = pair[0].trim_start().starts_with("-- ");
+            assert!(
+                comment || column.or(added).is_none(),
+                "{}: no comment above: {}",
+                path.display(),
+                pair[1]
+            );
+        }
     }
 }
