@@ -39,10 +39,10 @@ struct Span {
     next: i64,
 }
 
-/// What is old enough to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is old enough to go: a range, or in SQLite a slot.
 enum Old {
-    Workers(Span),
+    /// And what the workers of these slots did in all.
+    Workers(Span, fold::Sums),
     Miners(Span),
 }
 
@@ -96,9 +96,19 @@ impl Keeper {
         while !*stop.borrow() {
             self.look_at_the_disk().await;
             loop {
-                match self.step().await {
-                    Ok(true) if !*stop.borrow() => {}
-                    Ok(_) => break,
+                // What is summed, or waited for, may take a while: whoever stops does not wait for that.
+                let old = tokio::select! {
+                    old = self.oldest() => old,
+                    _ = stop.changed() => return,
+                };
+                let dropped = match old {
+                    Ok(None) => break,
+                    Ok(Some(old)) => self.drop(old).await,
+                    Err(error) => Err(error),
+                };
+                match dropped {
+                    Ok(true) => {}
+                    Ok(false) => break,
                     Err(error) => {
                         tracing::warn!(%error, "old slots cannot be dropped now; they are kept until the next try");
                         break;
@@ -114,38 +124,46 @@ impl Keeper {
 
     /// Drops the oldest of what is old. False if there is nothing, or somebody reads it just now.
     pub async fn step(&self) -> Result<bool, LedgerError> {
-        let mut snapshot = self.store.snapshot().await?;
-        let kept = Kept::load(&mut snapshot).await?;
-        let old = self.oldest(&mut snapshot, kept).await?;
-        drop(snapshot);
-        let begun = Instant::now();
-        let (what, dropped) = match old {
-            None => return Ok(false),
-            Some(Old::Workers(span)) => {
-                ("worker", fold::workers(&self.store, &self.settings, kept, span).await?)
-            }
-            Some(Old::Miners(span)) => {
-                ("miner", fold::miners(&self.store, &self.settings, kept, span).await?)
-            }
-        };
-        let Some(Span { first, next }) = dropped else { return Ok(false) };
-        let (to, took) = (next - 1, begun.elapsed());
-        tracing::info!(from = first, to, ?took, "the work of old slots by {what} is not kept any longer");
-        Ok(true)
+        match self.oldest().await? {
+            Some(old) => self.drop(old).await,
+            None => Ok(false),
+        }
     }
 
-    /// Miners' work goes after workers' work, which can be compared with it as long as it is there.
-    async fn oldest(&self, snapshot: &mut AnyConnection, kept: Kept) -> Result<Option<Old>, LedgerError> {
+    /// The oldest of what is old, ready to be dropped. Miners' work goes after workers' work, which can be compared with it
+    /// as long as it is there.
+    async fn oldest(&self) -> Result<Option<Old>, LedgerError> {
         let Settings { worker_age, slot_age, .. } = self.settings;
-        if let Some(span) = old(snapshot, kept.workers_from, worker_age).await? {
-            return Ok(Some(Old::Workers(span)));
+        let mut snapshot = self.store.snapshot().await?;
+        let kept = Kept::load(&mut snapshot).await?;
+        if let Some(span) = old(&mut snapshot, kept.workers_from, worker_age).await? {
+            drop(snapshot);
+            let span = fold::piece(self.store.dialect(), span, kept.workers_from);
+            return Ok(Some(Old::Workers(span, fold::sums(&self.store, span).await?)));
         }
         // What the archive can be asked about is kept with it.
         let age = slot_age.max(self.spool.kept_for());
-        let span = old(snapshot, kept.miners_from, age).await?;
+        let span = old(&mut snapshot, kept.miners_from, age).await?;
         let Some(span) = span.filter(|span| span.next <= kept.workers_from) else { return Ok(None) };
-        let needed = reach::needed(snapshot, kept.miners_from).await?;
-        Ok((span.next <= needed).then_some(Old::Miners(span)))
+        let needed = reach::needed(&mut snapshot, kept.miners_from).await?;
+        let piece = fold::piece(self.store.dialect(), span, kept.miners_from);
+        Ok((span.next <= needed).then_some(Old::Miners(piece)))
+    }
+
+    /// False if somebody reads it just now: nothing has happened then.
+    async fn drop(&self, old: Old) -> Result<bool, LedgerError> {
+        let begun = Instant::now();
+        let (by, Span { first, next }, is_done) = match old {
+            Old::Workers(span, sums) => {
+                ("worker", span, fold::workers(&self.store, &self.settings, span, &sums).await?)
+            }
+            Old::Miners(span) => ("miner", span, fold::miners(&self.store, &self.settings, span).await?),
+        };
+        if is_done {
+            let (last, took) = (next - 1, begun.elapsed());
+            tracing::info!(first, last, ?took, "the work of old slots by {by} is not kept any longer");
+        }
+        Ok(is_done)
     }
 
     async fn look_at_the_disk(&self) {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use share::Work;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::{Kept, Span};
+use super::Span;
 use crate::{
     LedgerError, Settings,
     ledger::Point,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Shares and work, by worker.
-type Sums = HashMap<i64, (i64, Work)>;
+pub(super) type Sums = HashMap<i64, (i64, Work)>;
 
 /// How long one transaction may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,46 +24,36 @@ const LOCK: &str = "SET LOCAL lock_timeout = '500ms'";
 /// What Postgres says if somebody does.
 const LOCKED: &str = "55P03";
 
-/// Drops work by worker, of the whole span or of its first slot, and adds it to the workers' own rows. What was dropped.
+/// Drops work by worker, and adds its `sums` to the workers' own rows. False if somebody reads it just now.
 pub(super) async fn workers(
     store: &Store,
     settings: &Settings,
-    kept: Kept,
     span: Span,
-) -> Result<Option<Span>, LedgerError> {
-    let span = piece(store.dialect(), span, kept.workers_from);
-    let sums = sums(store, span).await?;
-    transaction(store, settings, span, async |connection| {
-        fold(connection, store.dialect(), &sums).await?;
+    sums: &Sums,
+) -> Result<bool, LedgerError> {
+    transaction(store, settings, async |connection| {
+        fold(connection, store.dialect(), sums).await?;
         drop_part(connection, store.dialect(), "slot_work", span).await?;
         keep(connection, "UPDATE slot_kept SET workers_from = $1", span.next).await
     })
     .await
 }
 
-/// Drops work by miner, of the whole span or of its first slot. What was dropped.
-pub(super) async fn miners(
-    store: &Store,
-    settings: &Settings,
-    kept: Kept,
-    span: Span,
-) -> Result<Option<Span>, LedgerError> {
-    let part = piece(store.dialect(), span, kept.miners_from);
-    transaction(store, settings, part, async |connection| {
+/// Drops work by miner. False if somebody reads it just now.
+pub(super) async fn miners(store: &Store, settings: &Settings, span: Span) -> Result<bool, LedgerError> {
+    transaction(store, settings, async |connection| {
         for table in ["slot_miner", "slot_rate"] {
-            drop_part(connection, store.dialect(), table, part).await?;
+            drop_part(connection, store.dialect(), table, span).await?;
         }
-        // A mark is of the beginning of a span, and what is kept may begin in the middle of one.
-        if part.next == span.next {
-            keep(connection, "DELETE FROM rest_mark WHERE slot_id < $1", part.next).await?;
-        }
-        keep(connection, "UPDATE slot_kept SET miners_from = $1", part.next).await
+        // The mark of the first range that is kept from its beginning stays.
+        keep(connection, "DELETE FROM rest_mark WHERE slot_id < $1", span.next).await?;
+        keep(connection, "UPDATE slot_kept SET miners_from = $1", span.next).await
     })
     .await
 }
 
-/// What is dropped at once: a partition, or one slot.
-fn piece(dialect: Dialect, span: Span, from: i64) -> Span {
+/// What of `span` is dropped at once, where what was before `from` is gone: all of it, a partition, or one slot.
+pub(super) fn piece(dialect: Dialect, span: Span, from: i64) -> Span {
     match dialect {
         Dialect::Postgres => span,
         Dialect::Sqlite => {
@@ -74,7 +64,7 @@ fn piece(dialect: Dialect, span: Span, from: i64) -> Span {
 }
 
 /// Closed slots do not change, so they are summed before the transaction that drops them.
-async fn sums(store: &Store, span: Span) -> Result<Sums, LedgerError> {
+pub(super) async fn sums(store: &Store, span: Span) -> Result<Sums, LedgerError> {
     let failed = LedgerError::database("sum old slots");
     let sql = match store.dialect() {
         Dialect::Postgres => {
@@ -151,13 +141,12 @@ async fn keep(connection: &mut AnyConnection, sql: &'static str, from: i64) -> R
     query.execute(connection).await.map(drop).map_err(LedgerError::database("note which slots are kept"))
 }
 
-/// Does `steps` in one transaction. `None` if somebody reads what was to be dropped: nothing has happened then.
+/// Does `steps` in one transaction. False if somebody reads what was to be dropped: nothing has happened then.
 async fn transaction(
     store: &Store,
     settings: &Settings,
-    span: Span,
     steps: impl AsyncFnOnce(&mut AnyConnection) -> Result<(), LedgerError>,
-) -> Result<Option<Span>, LedgerError> {
+) -> Result<bool, LedgerError> {
     let doing = "drop old slots";
     let mut writer = store.writer().await?;
     let done = {
@@ -176,13 +165,13 @@ async fn transaction(
     match done {
         Ok(()) => {
             settings.reach(Point::Dropped).await;
-            Ok(Some(span))
+            Ok(true)
         }
         Err(LedgerError::Database { source: sqlx::Error::Database(error), .. })
             if error.code().as_deref() == Some(LOCKED) =>
         {
             tracing::info!("old slots are being read; they are dropped at the next try");
-            Ok(None)
+            Ok(false)
         }
         Err(error) => {
             writer.abandon();
