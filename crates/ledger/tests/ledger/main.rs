@@ -7,6 +7,10 @@ mod audit;
 mod blocks;
 mod faults;
 mod guards;
+/// The same key as in the end-to-end tests, which is not ours either.
+#[path = "../../../../tests/payout/key.rs"]
+mod key;
+mod paying;
 mod payouts;
 mod postgres;
 mod random;
@@ -68,6 +72,10 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    paying::from_coinbases_to_payments,
+    paying::a_busy_pool_pays_too,
+    paying::a_batch_without_its_coin_is_returned,
+    paying::a_batch_on_the_change_of_a_replaced_one_is_returned,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,
