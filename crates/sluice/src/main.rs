@@ -8,6 +8,7 @@ mod authority;
 mod bench;
 mod config;
 mod demo;
+mod dies;
 mod failure;
 mod files;
 mod mine;
