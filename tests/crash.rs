@@ -21,9 +21,9 @@ use crate::support::{
 const RATE: u32 = 500;
 
 /// What each worker has had acknowledged, and what it has sent.
-type Expected = BTreeMap<String, (u64, u64)>;
+pub type Expected = BTreeMap<String, (u64, u64)>;
 
-fn note(expected: &mut Expected, tallies: Vec<(String, Tally)>) {
+pub fn note(expected: &mut Expected, tallies: Vec<(String, Tally)>) {
     for (worker, tally) in tallies {
         assert!(
             expected.insert(worker, (tally.acknowledged, tally.sent)).is_none(),
@@ -34,7 +34,7 @@ fn note(expected: &mut Expected, tallies: Vec<(String, Tally)>) {
 
 /// Each worker has in the ledger at least what was acknowledged and at most what it sent: a share whose reply got lost
 /// with the pool may be there. Most workers send one share at a time, so that at most one of theirs is in doubt.
-fn compare(expected: &Expected, books: &Books) {
+pub fn compare(expected: &Expected, books: &Books) {
     let found = books.accepted_shares();
     let mut faults = Vec::new();
     for (worker, &(acknowledged, sent)) in expected {

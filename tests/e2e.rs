@@ -16,6 +16,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod doors;
+mod full;
 mod interop;
 mod killed;
 mod nodes;

@@ -12,6 +12,7 @@ use crate::support::{
     miner::{Manner, Miner},
     node::{Chain, Login, Node},
     pool::Pool,
+    postgres::Postgres,
     wait_for,
 };
 
@@ -183,4 +184,63 @@ fn a_block_found_while_the_node_is_well_survives_kill_9_at_every_point() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
     let cable = Cable::to(node.rpc_port);
     kill_at_every_point(&node, &cable, || (), || (), false);
+}
+
+/// The points of `ledger::Point`: of a drain, and of a block's credit.
+const LEDGER: [&str; 4] = ["Applied", "Committed", "Moved", "Settled"];
+
+/// The pool finds a block while the database is away, and dies at each point of taking share and block in once it is back:
+/// there is one of each in the end, credited once, by the split that it was found with.
+fn die_at_every_point_of_the_ledger(scheme: &'static str, payout: &'static str) {
+    let mut postgres = Postgres::start();
+    let node = Node::start(Chain::Regtest, Login::Cookie);
+    let finders = [2, 3].map(|number| address(Chain::Regtest, number));
+    let mut pool = Pool::start(&node, &address(Chain::Regtest, 1), |setup| {
+        setup.difficulty = (DIFFICULTY, DIFFICULTY);
+        setup.ledger_url = postgres.url();
+        (setup.scheme, setup.pool) = (scheme, payout);
+    });
+    let find = |pool: &Pool, finder: &str| {
+        let tip = node.hash_at(node.height());
+        let user = format!("{finder}.{finder}");
+        let mut miner = Miner::connect(pool.setup.stratum_port, &user, Manner::Cpuminer).unwrap();
+        miner.window = 1;
+        miner.wait_for_tip(&tip, SOON).unwrap();
+        miner.mine(|tally| tally.sent == 0).unwrap();
+        assert_eq!(miner.tally.blocks.len(), 1, "every share is a block here");
+        miner.tally.blocks[0].clone()
+    };
+    // Something to divide by.
+    let mut hashes: Vec<String> = finders.iter().map(|finder| find(&pool, finder)).collect();
+    for (number, point) in LEDGER.iter().enumerate() {
+        hashes.iter().for_each(|hash| assert!(is_in_ledger(&pool, hash), "{hash} before {point}"));
+        postgres.stop_immediate();
+        hashes.push(find(&pool, &finders[number % 2]));
+        pool.kill();
+        postgres.start_again();
+        pool.die_at(point);
+        pool.start_again();
+    }
+    hashes.iter().for_each(|hash| assert!(is_in_ledger(&pool, hash), "{hash}"));
+    assert!(pool.terminate().success());
+    let books = Books::open(&pool.setup.ledger_url);
+    books.audit();
+    let shares = books.accepted_shares();
+    assert_eq!(shares.values().sum::<u64>(), hashes.len() as u64, "{shares:?}");
+    assert_eq!(pool_blocks(&node), hashes);
+    assert_eq!(books.rewards(), 5_000_000_000_000 * hashes.len() as u64);
+}
+
+fn pool_blocks(node: &Node) -> Vec<String> {
+    (1..=node.height()).map(|height| node.hash_at(height)).collect()
+}
+
+#[test]
+fn pplns_survives_kill_9_at_every_point_of_drain_and_split() {
+    die_at_every_point_of_the_ledger("pplns", "");
+}
+
+#[test]
+fn coinbases_that_pay_survive_kill_9_at_every_point_of_drain_and_split() {
+    die_at_every_point_of_the_ledger("tides", "payout = \"coinbase\"");
 }

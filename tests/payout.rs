@@ -16,6 +16,7 @@ use crate::support::{
     wait_for,
 };
 
+mod deep;
 mod key;
 mod lossy;
 mod roads;
@@ -23,6 +24,8 @@ mod signing;
 mod sound;
 
 use key::Key;
+
+const REGTEST: bitcoin::Network = bitcoin::Network::Regtest;
 
 /// The usual patience: five start and end processes beside each other here.
 const SOON: Duration = Duration::from_secs(60);
@@ -166,7 +169,7 @@ fn confirm(node: &Node, more: u32) {
 fn three_batches_to_fifty_miners_with_kill_9_at_every_point() {
     const MINERS: u8 = 50;
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let postgres = Postgres::start();
     let mut pool = Pool::start(&node, &key.address(), |setup| {
         setup.difficulty = (DIFFICULTY, DIFFICULTY);

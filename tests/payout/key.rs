@@ -11,21 +11,22 @@ use bitcoin::{
 pub struct Key {
     secp: Secp256k1<All>,
     master: Xpriv,
+    network: Network,
     is_taproot: bool,
 }
 
 impl Key {
-    pub fn taproot() -> Self {
-        Self::new(true)
+    pub fn taproot(network: Network) -> Self {
+        Self::new(network, true)
     }
 
-    pub fn wpkh() -> Self {
-        Self::new(false)
+    pub fn wpkh(network: Network) -> Self {
+        Self::new(network, false)
     }
 
-    fn new(is_taproot: bool) -> Self {
-        let master = Xpriv::new_master(Network::Regtest, b"a wallet that is worth nothing").unwrap();
-        Self { secp: Secp256k1::new(), master, is_taproot }
+    fn new(network: Network, is_taproot: bool) -> Self {
+        let master = Xpriv::new_master(network, b"a wallet that is worth nothing").unwrap();
+        Self { secp: Secp256k1::new(), master, network, is_taproot }
     }
 
     /// The descriptor with the private key.
@@ -45,11 +46,17 @@ impl Key {
 
     /// The first address.
     pub fn address(&self) -> String {
-        let path: DerivationPath = [0, 0].map(|at| ChildNumber::from_normal_idx(at).unwrap()).to_vec().into();
+        self.address_at(0, 0)
+    }
+
+    /// The address at m/branch/index.
+    pub fn address_at(&self, branch: u32, index: u32) -> String {
+        let path = [branch, index].map(|at| ChildNumber::from_normal_idx(at).unwrap());
+        let path: DerivationPath = path.to_vec().into();
         let public = Xpub::from_priv(&self.secp, &self.master.derive_priv(&self.secp, &path).unwrap());
         let address = match self.is_taproot {
-            true => Address::p2tr(&self.secp, public.to_x_only_pub(), None, Network::Regtest),
-            false => Address::p2wpkh(&CompressedPublicKey(public.public_key), Network::Regtest),
+            true => Address::p2tr(&self.secp, public.to_x_only_pub(), None, self.network),
+            false => Address::p2wpkh(&CompressedPublicKey(public.public_key), self.network),
         };
         address.to_string()
     }

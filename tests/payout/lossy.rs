@@ -70,7 +70,7 @@ fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
 #[test]
 fn answers_to_a_broadcast_are_lost() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let lossy = Lossy::to(node.rpc_port);
     let mut pool = rich(&node, &key, 3, &tables(&key.private(), BY_HAND));
     pool.setup.node = pool.setup.node.replace(&node.rpc_port.to_string(), &lossy.port.to_string());

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn ids(batch: &Value) -> Vec<String> {
+pub fn ids(batch: &Value) -> Vec<String> {
     let transactions = batch["transactions"].as_array().unwrap();
     transactions.iter().map(|version| version["txid"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Bytes of a transaction in the node's mempool, in hex.
-fn raw(node: &Node, txid: &str) -> String {
+pub fn raw(node: &Node, txid: &str) -> String {
     wait_for("the transaction to reach the node", SOON, || {
         node.try_call("getrawtransaction", json!([txid])).ok().map(|raw| raw.as_str().unwrap().to_owned())
     })
@@ -68,19 +68,19 @@ fn bump(key: &Key, fee: &str, old: bool) {
 
 #[test]
 fn a_fee_is_raised_and_the_old_version_confirms() {
-    bump(&Key::taproot(), "", true);
+    bump(&Key::taproot(REGTEST), "", true);
 }
 
 #[test]
 fn a_fee_is_raised_and_the_new_version_confirms() {
-    bump(&Key::wpkh(), "fee = \"miners\"", false);
+    bump(&Key::wpkh(REGTEST), "fee = \"miners\"", false);
 }
 
 /// F-54 with a payout: what was paid is in flight again, and is paid once in the end.
 #[test]
 fn a_reorganisation_takes_a_payout_back() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let by_hand = tables(&key.private(), &format!("{BY_HAND}\nconfirmations = 2"));
     let mut pool = rich(&node, &key, 3, &by_hand);
     pool.start_again();
@@ -118,7 +118,7 @@ fn a_reorganisation_takes_a_payout_back() {
 #[test]
 fn a_batch_is_returned_once_its_coins_are_spent_otherwise() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::wpkh();
+    let key = Key::wpkh(REGTEST);
     let by_hand = tables(&key.private(), BY_HAND);
     let mut pool = rich(&node, &key, 3, &by_hand);
     pool.start_again();
@@ -158,7 +158,7 @@ fn a_batch_is_returned_once_its_coins_are_spent_otherwise() {
 #[test]
 fn what_cannot_be_paid_is_said_and_moves_nothing() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let mut pool = rich(&node, &key, 3, "");
     let books = Books::open(&pool.setup.ledger_url);
     let before = books.balance(&miner(0));
@@ -211,7 +211,7 @@ fn what_cannot_be_paid_is_said_and_moves_nothing() {
 #[test]
 fn an_address_outside_of_the_wallet_is_refused() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let pool = rich(&node, &key, 0, "");
     let mut setup = pool.setup.clone();
     setup.more = tables(&key.private(), BY_HAND);

@@ -7,7 +7,7 @@ use crate::support::pool::{Process, spawn};
 
 #[test]
 fn a_watch_only_pool_is_signed_for_by_files() {
-    for key in [Key::taproot(), Key::wpkh()] {
+    for key in [Key::taproot(REGTEST), Key::wpkh(REGTEST)] {
         let node = Node::start(Chain::Regtest, Login::Cookie);
         let mut pool = rich(&node, &key, 3, "");
         let dir = pool.directory().join("psbt");
@@ -44,7 +44,7 @@ fn a_watch_only_pool_is_signed_for_by_files() {
 #[test]
 fn a_signer_of_its_own_signs_what_the_journal_has_in_flight_up_to_its_limit() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let postgres = Postgres::start();
     let mut pool = rich_in(Some(postgres.url()), &node, &key, 3, &tables(&key.public(), BY_HAND));
     // A role of its own, as the page for operators has it: it can sign, and change nothing.

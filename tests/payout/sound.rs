@@ -247,7 +247,7 @@ fn damaged_files(pool: &Pool) {
 
 fn touched(url: Option<String>) {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let (pool, blocks) = seasoned(&node, &key, url);
     let said = must_be_sound(&pool);
     assert!(said.contains("shares read again") && !said.contains("note: the wallet"), "{said}");
@@ -304,7 +304,7 @@ fn whatever_is_touched_in_the_books_is_named_on_postgres() {
 #[test]
 fn coins_that_are_gone_are_missed() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::wpkh();
+    let key = Key::wpkh(REGTEST);
     let mut pool = rich(&node, &key, 3, &tables(&key.public(), BY_HAND));
     // The pool that found the blocks had the same wallet: it has the coins for what is owed.
     let said = must_be_sound(&pool);
@@ -344,7 +344,7 @@ fn coins_that_are_gone_are_missed() {
 #[test]
 fn a_miner_has_a_threshold_of_its_own() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let mut pool = rich(&node, &key, 2, &tables(&key.private(), BY_HAND));
     pool.start_again();
     let threshold = |arguments: &[&str]| pool.outcome(&[&["payout", "threshold"], arguments].concat());
@@ -376,7 +376,7 @@ fn a_miner_has_a_threshold_of_its_own() {
 #[test]
 fn what_is_wrong_is_said_in_one_line() {
     let node = Node::start(Chain::Regtest, Login::Cookie);
-    let key = Key::taproot();
+    let key = Key::taproot(REGTEST);
     let mut pool = rich(&node, &key, 0, &tables(&key.private(), BY_HAND));
     let place = pool.directory().to_owned();
     let config = place.join("sluice.toml");

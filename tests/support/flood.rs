@@ -74,6 +74,20 @@ impl Flood {
         self.finish(|result| assert_eq!(result, Ok(())))
     }
 
+    /// Ends it where the pool may have closed connections, or refused shares by this code: what each worker has to show, as if
+    /// it had not sent those.
+    pub fn halt(self, code: &str) -> Vec<(String, Tally)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let tallies = self.miners.into_iter().map(|(worker, miner)| {
+            let (_, mut tally) = miner.join().expect("the miner did not panic");
+            let refused = std::mem::take(&mut tally.rejects);
+            assert!(refused.iter().all(|why| why.starts_with(code)), "{refused:#?}");
+            tally.sent -= refused.len() as u64;
+            (worker, tally)
+        });
+        tallies.collect()
+    }
+
     /// Waits until the pool has closed every connection; what each worker has to show.
     pub fn broken_off(self) -> Vec<(String, Tally)> {
         self.finish(|result| assert_eq!(result, Err(Fault::Closed)))

@@ -32,6 +32,10 @@ pub struct Setup {
     pub shares_per_minute: f64,
     /// Lines of `[limits]`.
     pub limits: &'static str,
+    /// Whether a file that may not grow any more is an error for it and no end.
+    pub ignores_limits: bool,
+    /// More lines of `[pool]`.
+    pub pool: &'static str,
     /// More lines of `[stratum]`.
     pub stratum: String,
     /// More tables.
@@ -55,6 +59,8 @@ impl Setup {
             difficulty: (0.0002, 0.0002),
             shares_per_minute: 10.0,
             limits: "",
+            ignores_limits: false,
+            pool: "",
             stratum: String::new(),
             more: String::new(),
             ledger_url: format!("sqlite://{}", directory.join("sluice.db").display()),
@@ -92,6 +98,7 @@ impl Setup {
             fee_percent,
             shares_per_minute,
             limits,
+            pool,
             stratum,
             more,
             ..
@@ -102,7 +109,7 @@ impl Setup {
         format!(
             "network = \"{network}\"\n\
              [[node]]\n{node}\
-             [pool]\naddress = \"{address}\"\nscheme = \"{scheme}\"\nfee_percent = {fee_percent:?}\n\
+             [pool]\naddress = \"{address}\"\nscheme = \"{scheme}\"\nfee_percent = {fee_percent:?}\n{pool}\n\
              [stratum]\nv1 = [\"127.0.0.1:{}\"]\n{stratum}\n\
              [vardiff]\nshares_per_minute = {shares_per_minute:?}\n{start}min = {min:?}\nmax = {max:?}\n\
              [limits]\n{limits}\n\
@@ -149,7 +156,21 @@ impl Pool {
         let config = self.directory.path().join("sluice.toml");
         fs::write(&config, self.setup.text()).unwrap();
         let arguments = ["run", "--config", "sluice.toml"];
-        self.process = Some(spawn(&arguments, self.directory.path(), &self.log_path()));
+        let mut command = sluice(self.directory.path());
+        if self.setup.ignores_limits {
+            let own = command.get_program().to_owned();
+            let others: Vec<_> = command.get_envs().map(|(key, _)| key.to_owned()).collect();
+            command = Command::new("env");
+            command
+                .arg("--ignore-signal=XFSZ")
+                .arg(own)
+                .current_dir(self.directory.path())
+                .stdin(Stdio::null());
+            for key in &others {
+                command.env_remove(key);
+            }
+        }
+        self.process = Some(start(command.args(arguments), &self.log_path()));
         wait_for("the pool to serve", Duration::from_secs(30), || {
             if let Some(status) = self.process.as_mut()?.try_wait().unwrap() {
                 panic!("the pool ended by itself: {status}\n{}", self.log());
@@ -159,7 +180,7 @@ impl Pool {
         });
     }
 
-    /// Starts it so that it dies at `point` of a payment, as of a `kill -9`, and waits until it has.
+    /// Starts it so that it dies at `point` of the ledger's work or of a payment, as of a `kill -9`, and waits until it has.
     pub fn die_at(&mut self, point: &str) {
         fs::write(self.directory.path().join("sluice.toml"), self.setup.text()).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
@@ -346,7 +367,10 @@ pub fn sluice(directory: &Path) -> Command {
 
 /// The same, started, with all that it says in `log`.
 pub fn spawn(arguments: &[&str], directory: &Path, log: &Path) -> Child {
+    start(sluice(directory).args(arguments), log)
+}
+
+fn start(command: &mut Command, log: &Path) -> Child {
     let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let mut command = sluice(directory);
-    command.args(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("sluice starts")
+    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("sluice starts")
 }

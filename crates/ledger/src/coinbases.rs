@@ -165,8 +165,7 @@ impl Coinbases {
     fn carried(&self) -> Arc<Carried> {
         let carried = self.shown.0.carried.read().unwrap_or_else(PoisonError::into_inner).clone();
         let pushed = self.spool.as_ref().map(Spool::found);
-        let is_clear =
-            self.shown.0.caught_up.load(Ordering::Acquire) && pushed.is_some() && carried.drained == pushed;
+        let is_clear = self.shown.has_caught_up() && pushed.is_some() && carried.drained == pushed;
         if is_clear { carried } else { Arc::default() }
     }
 }
@@ -271,9 +270,14 @@ impl Shown {
         self.0.drained.fetch_add(founds, Ordering::Release);
     }
 
-    /// There was nothing more to drain.
+    /// A batch had all that there was to drain.
     pub fn is_caught_up(&self) {
         self.0.caught_up.store(true, Ordering::Release);
+    }
+
+    /// Whether what earlier openings of the spool have left is in the database.
+    pub fn has_caught_up(&self) -> bool {
+        self.0.caught_up.load(Ordering::Acquire)
     }
 
     /// Reads which balances a coinbase may pay.

@@ -157,6 +157,9 @@ impl Drain {
             Ok(split) => {
                 self.shown.show_split(split);
                 self.shown.has_drained(founds(&batch, self.spool.epoch()));
+                if batch.len() < limit {
+                    self.shown.is_caught_up();
+                }
                 self.settings.reach(Point::Committed).await;
                 drop(writer);
                 if batch.is_empty() {
@@ -183,6 +186,7 @@ impl Drain {
                         transaction.commit().await.map_err(LedgerError::database("commit a batch"))
                     };
                     set_aside.await?;
+                    self.shown.has_drained(founds(&batch, self.spool.epoch()));
                 }
                 self.batch = (batch.len() / 2).max(1);
                 Err(error)

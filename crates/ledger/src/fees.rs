@@ -95,15 +95,16 @@ pub(crate) async fn step(store: &Store, chain: &dyn Chain) -> Result<bool, Ledge
     }
     let (mut span, mut fresh) = (vec![tip], vec![tip]);
     while let Some(oldest) = span.last().copied().filter(|oldest| span.len() < SPAN && oldest.height > 1) {
-        let below = match known(&mut snapshot, &oldest.prev_hash).await? {
-            Some(below) => below,
-            None if fresh.len() > AT_ONCE => break,
-            None => {
-                let Some(below) = chain.fees(Some(&oldest.prev_hash)).await else { return Ok(false) };
-                fresh.push(below);
-                below
-            }
-        };
+        let below = known(&mut snapshot, &oldest.prev_hash, SPAN - span.len()).await?;
+        if !below.is_empty() {
+            span.extend(below);
+            continue;
+        }
+        if fresh.len() > AT_ONCE {
+            break;
+        }
+        let Some(below) = chain.fees(Some(&oldest.prev_hash)).await else { return Ok(false) };
+        fresh.push(below);
         span.push(below);
     }
     let is_whole = span.len() == SPAN || span.last().is_some_and(|oldest| oldest.height <= 1);
@@ -114,21 +115,34 @@ pub(crate) async fn step(store: &Store, chain: &dyn Chain) -> Result<bool, Ledge
     Ok(true)
 }
 
-async fn known(connection: &mut AnyConnection, hash: &Hash) -> Result<Option<BlockFees>, LedgerError> {
+/// The block with this hash and those below it, as far as they are known, at most `most`.
+async fn known(
+    connection: &mut AnyConnection,
+    hash: &Hash,
+    most: usize,
+) -> Result<Vec<BlockFees>, LedgerError> {
     let failed = LedgerError::database("read the fees of blocks");
-    let sql = "SELECT prev_hash, height, fees_sats FROM fee_block WHERE hash = $1";
-    let row = sqlx::query(sql).bind(hash.to_vec()).fetch_optional(connection).await.map_err(&failed)?;
-    let Some(row) = row else { return Ok(None) };
-    let unsound = || LedgerError::Unsound(format!("the fees of block {} are out of range", shown(hash)));
-    let prev: Vec<u8> = row.try_get("prev_hash").map_err(&failed)?;
-    let (height, fees): (i64, i64) =
-        (row.try_get("height").map_err(&failed)?, row.try_get("fees_sats").map_err(&failed)?);
-    Ok(Some(BlockFees {
-        hash: *hash,
-        prev_hash: prev.try_into().map_err(|_| unsound())?,
-        height: u32::try_from(height).map_err(|_| unsound())?,
-        fees_sats: u64::try_from(fees).map_err(|_| unsound())?,
-    }))
+    let sql = "WITH RECURSIVE span (hash, prev_hash, height, fees_sats, n) AS ( \
+               SELECT hash, prev_hash, height, fees_sats, 1 FROM fee_block WHERE hash = $1 UNION ALL \
+               SELECT b.hash, b.prev_hash, b.height, b.fees_sats, s.n + 1 \
+               FROM span s JOIN fee_block b ON b.hash = s.prev_hash WHERE s.n < $2) \
+               SELECT hash, prev_hash, height, fees_sats FROM span ORDER BY n";
+    let query = sqlx::query(sql).bind(hash.to_vec()).bind(most as i64);
+    let unsound =
+        || LedgerError::Unsound(format!("the fees of blocks below {} are out of range", shown(hash)));
+    let mut blocks = Vec::new();
+    for row in query.fetch_all(connection).await.map_err(&failed)? {
+        let of = |name: &str| row.try_get::<Vec<u8>, _>(name).map_err(&failed);
+        let (height, fees): (i64, i64) =
+            (row.try_get("height").map_err(&failed)?, row.try_get("fees_sats").map_err(&failed)?);
+        blocks.push(BlockFees {
+            hash: of("hash")?.try_into().map_err(|_| unsound())?,
+            prev_hash: of("prev_hash")?.try_into().map_err(|_| unsound())?,
+            height: u32::try_from(height).map_err(|_| unsound())?,
+            fees_sats: u64::try_from(fees).map_err(|_| unsound())?,
+        });
+    }
+    Ok(blocks)
 }
 
 async fn enter(
@@ -181,35 +195,22 @@ pub(crate) async fn mean_fees(
 ) -> Result<Option<MeanFees>, LedgerError> {
     let failed = LedgerError::database("read the mean of fees");
     let sql = "SELECT tip_hash, blocks, trimmed, mean_msat, created_ms FROM fee_rate WHERE id <= $1 \
-                   ORDER BY id DESC LIMIT 1";
+               ORDER BY id DESC LIMIT 1";
     let row = sqlx::query(sql).bind(id).fetch_optional(&mut *snapshot).await.map_err(&failed)?;
     let Some(row) = row else { return Ok(None) };
     let (count, trimmed): (i64, i64) =
         (row.try_get("blocks").map_err(&failed)?, row.try_get("trimmed").map_err(&failed)?);
     let tip: Vec<u8> = row.try_get("tip_hash").map_err(&failed)?;
-    let sql = "WITH RECURSIVE span (hash, prev_hash, height, fees_sats, n) AS ( \
-                   SELECT hash, prev_hash, height, fees_sats, 1 FROM fee_block WHERE hash = $1 UNION ALL \
-                   SELECT b.hash, b.prev_hash, b.height, b.fees_sats, s.n + 1 \
-                   FROM span s JOIN fee_block b ON b.hash = s.prev_hash WHERE s.n < $2) \
-                   SELECT hash, height, fees_sats FROM span ORDER BY n";
-    let query = sqlx::query(sql).bind(tip).bind(count);
-    let unsound = || LedgerError::Unsound("the fees of a block are out of range".to_owned());
-    let mut blocks = Vec::new();
-    for row in query.fetch_all(&mut *snapshot).await.map_err(&failed)? {
-        let hash: Vec<u8> = row.try_get("hash").map_err(&failed)?;
-        let (height, fees): (i64, i64) =
-            (row.try_get("height").map_err(&failed)?, row.try_get("fees_sats").map_err(&failed)?);
-        blocks.push(FeeBlock {
-            hash: hash.try_into().map_err(|_| unsound())?,
-            height: u32::try_from(height).map_err(|_| unsound())?,
-            fees_sats: u64::try_from(fees).map_err(|_| unsound())?,
-        });
-    }
+    let tip: Hash =
+        tip.try_into().map_err(|_| LedgerError::Unsound("a hash of a block is not 32 bytes".to_owned()))?;
+    let blocks = known(snapshot, &tip, usize::try_from(count).unwrap_or_default()).await?;
+    let shown =
+        |block: BlockFees| FeeBlock { hash: block.hash, height: block.height, fees_sats: block.fees_sats };
     Ok(Some(MeanFees {
         mean_msat: row.try_get("mean_msat").map_err(&failed)?,
         trimmed: u32::try_from(trimmed).unwrap_or(0),
         time_ms: row.try_get("created_ms").map_err(&failed)?,
-        blocks,
+        blocks: blocks.into_iter().map(shown).collect(),
     }))
 }
 

@@ -102,6 +102,11 @@ pub enum Point {
     Dropped,
 }
 
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::Committed, Self::Moved, Self::Settled];
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -301,6 +306,10 @@ impl Ledger {
 
     pub(crate) fn shared_store(&self) -> Arc<Store> {
         self.0.store.clone()
+    }
+
+    pub(crate) fn shown(&self) -> &coinbases::Shown {
+        &self.0.shown
     }
 
     pub(crate) fn terms(&self) -> &Terms {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     Chain, LedgerError, WireError, clock,
+    coinbases::Shown,
     store::{Store, Writer},
     wallet::{Coins, Descriptors, FollowError, Reached, WalletError, compact},
     wire::Wire,
@@ -19,6 +20,7 @@ use crate::{
 mod amounts;
 mod answers;
 mod audit;
+mod dead;
 mod desk;
 mod journey;
 mod order;
@@ -160,6 +162,8 @@ pub struct Payer {
     descriptors: Descriptors,
     wire: Arc<dyn Wire>,
     chain: Arc<dyn Chain>,
+    /// Whether the ledger knows all that earlier processes have left.
+    shown: Shown,
     epoch: i64,
     /// Nothing after an error: memory may be ahead of the database then.
     coins: Option<Coins>,
@@ -195,6 +199,7 @@ impl crate::Ledger {
             descriptors,
             wire,
             chain,
+            shown: self.shown().clone(),
             epoch,
             coins: None,
             sent: None,
@@ -243,17 +248,7 @@ impl Payer {
         let mut stop = std::pin::pin!(stop);
         loop {
             // Between steps is no time to stop: a step that is begun ends, or the process dies.
-            let mut done = self.round().await;
-            if let Err(error) = &done
-                && !matches!(error, PayError::Fenced)
-            {
-                self.coins = None;
-                let trouble = error.to_string();
-                done = self.note_trouble(Some(trouble.clone())).await;
-                // The database may be what is wrong: then the log must do.
-                self.say(None, Some(trouble));
-            }
-            if let Err(PayError::Fenced) = done {
+            if let Err(PayError::Fenced) = self.round().await {
                 tracing::error!("{}", PayError::Fenced);
                 return;
             }
@@ -264,8 +259,24 @@ impl Payer {
         }
     }
 
-    /// Everything that is to be done, once.
+    /// Everything that is to be done, once. What goes wrong is noted for the operator; the next round is the next attempt.
     pub async fn round(&mut self) -> Result<(), PayError> {
+        let done = self.attempt().await;
+        let Err(error) = &done else { return done };
+        if matches!(error, PayError::Fenced) {
+            return done;
+        }
+        self.coins = None;
+        let trouble = error.to_string();
+        if let Err(PayError::Fenced) = self.note_trouble(Some(trouble.clone())).await {
+            return Err(PayError::Fenced);
+        }
+        // The database may be what is wrong: then the log must do.
+        self.say(None, Some(trouble));
+        done
+    }
+
+    async fn attempt(&mut self) -> Result<(), PayError> {
         if self.coins.is_none() {
             self.coins = Some(Coins::load(&self.store, &self.descriptors).await?);
         }

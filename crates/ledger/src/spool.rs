@@ -145,7 +145,6 @@ struct Shared {
     /// Number of the next segment of this epoch.
     next: AtomicU32,
     bytes: AtomicU64,
-    full: AtomicBool,
     /// Set for good when the disk has lost what it was told to keep.
     lost: AtomicBool,
     /// Makes a file's bytes outlive power loss. Tests put one here that fails.
@@ -196,7 +195,6 @@ impl Spool {
             writers: Mutex::default(),
             next: AtomicU32::new(1),
             bytes: AtomicU64::new(bytes),
-            full: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             sync: File::sync_data,
             compared: AtomicBool::new(false),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 mod coins;
 mod draft;
 
-pub(crate) use coins::{Coins, FollowError, Reached, compact, kept};
+pub(crate) use coins::{Coins, FollowError, Origin, Reached, compact, kept};
 pub(crate) use draft::{Choice, Draft, conflicts, read_psbt, serialised, vsize};
 
 /// So many addresses of each descriptor are looked for on the chain.

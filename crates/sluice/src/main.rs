@@ -10,6 +10,7 @@ mod books;
 mod config;
 mod credit;
 mod demo;
+mod dies;
 mod failure;
 mod files;
 mod input;

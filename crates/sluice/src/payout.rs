@@ -3,11 +3,12 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Subcommand;
-use ledger::{Chain, Desk, Ledger, LedgerError, OrderKind, PayHalt, Payer, Payout, PayoutFigures, Signer};
+use ledger::{Chain, Desk, Ledger, LedgerError, OrderKind, Payer, Payout, PayoutFigures, Signer};
 
 use crate::{
     ConfigFile, books,
     config::{self, Config},
+    dies,
     failure::Failure,
     input,
     run::told_to_stop,
@@ -213,24 +214,7 @@ pub async fn payer(
     chain: Arc<dyn Chain>,
 ) -> Result<Option<Payer>, Failure> {
     let Some(config::Payout { wallet, settings, .. }) = config.payout.clone() else { return Ok(None) };
-    let settings = ledger::PayoutSettings { halt: halt(), ..settings };
+    let settings = ledger::PayoutSettings { halt: dies::halt(), ..settings };
     let wire = Arc::new(Wires::new(config)?);
     ledger.payer(wallet, settings, wire, chain).await.map(Some).map_err(Failure::unavailable)
-}
-
-/// For tests of crashes, and not in a release: the process dies at the point that SLUICE_DIES_AT names, as of a kill -9.
-#[cfg(debug_assertions)]
-fn halt() -> Option<PayHalt> {
-    let wanted = std::env::var("SLUICE_DIES_AT").ok()?;
-    Some(Arc::new(move |point| {
-        if format!("{point:?}") == wanted {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
-        false
-    }))
-}
-
-#[cfg(not(debug_assertions))]
-fn halt() -> Option<PayHalt> {
-    None
 }

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{authority, config::Config, failure::Failure, files, payout, standing::Nodes};
+use crate::{authority, config::Config, dies, failure::Failure, files, payout, standing::Nodes};
 
 /// How long the end may take: replies, the spool, blocks under way, the last batch into the database.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -105,7 +105,8 @@ impl Running {
         let site = TcpListener::bind(config.api).map_err(taken(&config.api))?;
         let spool = Spool::open(&config.spool, config.spool_config.clone())
             .map_err(|error| Failure::unavailable(format!("ledger.spool: {error}")))?;
-        let (terms, settings) = (config.terms.clone(), config.ledger.clone());
+        let terms = config.terms.clone();
+        let settings = ledger::Settings { halt: dies::halt(), ..config.ledger.clone() };
         let ledger = Ledger::open_with(&config.ledger_url, spool.clone(), terms, config.network, settings)
             .await
             .map_err(Failure::unavailable)?;

@@ -50,7 +50,7 @@ impl Payer {
                     );
                     self.trouble(batch, Some(why)).await?;
                 }
-                (_, PayoutState::Returned) => {}
+                (Where::Nowhere | Where::Gone, PayoutState::Returned) => self.forget_returned(batch).await?,
                 (Where::At(txid, depth), PayoutState::Paid) if batch.txid == Some(txid) => {
                     self.note_depth(batch, Some((txid, depth))).await?;
                 }
@@ -173,6 +173,22 @@ impl Payer {
         commit(transaction).await
     }
 
+    /// What can never confirm need not be looked at any more.
+    async fn forget_returned(&mut self, batch: &Batch) -> Result<(), PayError> {
+        if self.alive(batch, FORGOTTEN).await?.is_some() {
+            return Ok(());
+        }
+        let mut writer = self.store.writer().await?;
+        let done = async {
+            let mut transaction = self.begin(&mut writer).await?;
+            let query = sqlx::query("UPDATE payout SET watched = 0 WHERE id = $1").bind(batch.id);
+            query.execute(&mut *transaction).await.map_err(failed)?;
+            commit(transaction).await
+        };
+        let done = done.await;
+        settle(writer, done)
+    }
+
     /// Sends what is signed and not on the chain: the same bytes as ever, the newest version first.
     pub(super) async fn broadcast_all(&mut self, tip: Hash) -> Result<(), PayError> {
         if self.sent.is_some_and(|(at, when)| at == tip && when.elapsed() < AGAIN) {
@@ -245,31 +261,6 @@ impl Payer {
         settle(writer, done)?;
         self.reach(PayPoint::Returned).await;
         Ok(format!("batch {} is returned: its payments are on the miners' balances again", batch.id))
-    }
-
-    /// Of every transaction of the batch a coin must be spent otherwise, deep enough: also of those that are not signed,
-    /// for who knows where signatures are made.
-    async fn must_be_dead(&mut self, batch: &Batch) -> Result<(), PayError> {
-        let enough = self.settings.confirmations.max(1);
-        for version in &batch.versions {
-            let mut is_dead = false;
-            for coin in &version.inputs {
-                for (spender, block) in self.coins()?.spenders(*coin) {
-                    let standing = self.chain.standing(&block).await;
-                    let deep = matches!(standing, Standing::OnChain(depth) if depth >= enough);
-                    is_dead |= deep && batch.version(spender).is_none();
-                }
-            }
-            if !is_dead {
-                return Err(PayError::Refused(format!(
-                    "batch {} cannot be returned: its transaction {} may still confirm; spend one of its inputs otherwise \
-                     and wait for {enough} confirmations",
-                    batch.id,
-                    shown(&version.txid)
-                )));
-            }
-        }
-        Ok(())
     }
 
     async fn write_returned(&self, writer: &mut Writer<'_>, batch: &Batch) -> Result<(), PayError> {

@@ -29,12 +29,16 @@ impl Payer {
         drop(snapshot);
         for row in rows {
             let id: i64 = row.try_get("id").map_err(failed)?;
-            let (kind, argument): (String, String) =
+            let (text, argument): (String, String) =
                 (row.try_get("kind").map_err(failed)?, row.try_get("argument").map_err(failed)?);
+            let kind = OrderKind::parse(&text);
+            if kind == Some(OrderKind::Run) && !self.shown.has_caught_up() {
+                continue; // see `keep_schedule`
+            }
             self.order = Some(id);
-            let outcome = match OrderKind::parse(&kind) {
+            let outcome = match kind {
                 Some(kind) => self.carry_out(kind, &argument).await,
-                None => Err(PayError::Refused(format!("nobody knows how to {kind}"))),
+                None => Err(PayError::Refused(format!("nobody knows how to {text}"))),
             };
             self.order = None;
             let words = match outcome {
@@ -43,7 +47,7 @@ impl Payer {
                 Err(PayError::Wallet(error)) => format!("refused: {error}"),
                 Err(error) => return Err(error),
             };
-            tracing::info!(order = kind, argument = argument.get(..40).unwrap_or(&argument), "{words}");
+            tracing::info!(order = text, argument = argument.get(..40).unwrap_or(&argument), "{words}");
             self.note_done(id, &words).await?;
         }
         Ok(())

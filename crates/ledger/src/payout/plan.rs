@@ -47,6 +47,10 @@ impl Payer {
     /// Plans batches when it is time. What is wrong is the answer.
     pub(super) async fn keep_schedule(&mut self) -> Result<Option<String>, PayError> {
         let Some(interval) = self.settings.interval else { return Ok(None) };
+        // A block that an earlier process has found may pay balances by its coinbase, and still be in the spool.
+        if !self.shown.has_caught_up() {
+            return Ok(self.said.get(&None).cloned());
+        }
         if self.tried.is_some_and(|tried| tried.elapsed() < AGAIN.min(interval)) {
             return Ok(self.said.get(&None).cloned());
         }
@@ -71,10 +75,7 @@ impl Payer {
             }
             Ok(Planned::Nothing { .. }) => Ok(None),
             Err(PayError::Refused(why)) => Ok(Some(why)),
-            Err(PayError::Wallet(error)) => {
-                self.coins = None;
-                Ok(Some(error.to_string()))
-            }
+            Err(PayError::Wallet(error)) => Ok(Some(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -121,10 +122,17 @@ impl Payer {
 
     /// The miners whose balance has come to their threshold, the largest first; at most a batch of them.
     async fn due(&self, snapshot: &mut AnyConnection) -> Result<Due, PayError> {
-        let sql = "SELECT m.id, m.address, a.balance_msat FROM account a JOIN miner m ON m.id = a.miner_id \
+        // Less what is `held`: a block that is not credited may be yet, and pays balances by its coinbase, from before this
+        // pool made payments.
+        let sql = "SELECT id, address, balance_msat FROM ( \
+                   SELECT m.id, m.address, a.balance_msat - 1000 * COALESCE(held.sats, 0) AS balance_msat, \
+                   COALESCE(t.sats, $1) * 1000 AS threshold FROM account a JOIN miner m ON m.id = a.miner_id \
                    LEFT JOIN payout_threshold t ON t.miner_id = m.id \
-                   WHERE a.id = m.id * 8 + 1 AND a.balance_msat >= COALESCE(t.sats, $1) * 1000 \
-                   AND a.balance_msat >= 1000 ORDER BY a.balance_msat DESC, m.id";
+                   LEFT JOIN (SELECT o.miner_id, CAST(SUM(o.sats) AS BIGINT) AS sats \
+                   FROM block b JOIN block_output o ON o.block_id = b.id WHERE b.watched = 1 \
+                   AND b.state IN ('candidate', 'orphaned') AND b.scheme <> 'solo' GROUP BY o.miner_id) AS held \
+                   ON held.miner_id = m.id WHERE a.id = m.id * 8 + 1) AS due \
+                   WHERE balance_msat >= threshold AND balance_msat >= 1000 ORDER BY balance_msat DESC, id";
         let threshold = rows::signed(self.settings.threshold)?;
         let rows = sqlx::query(sql).bind(threshold).fetch_all(snapshot).await.map_err(failed)?;
         let mut due = Due::default();

@@ -1,5 +1,7 @@
 //! Batches and their transactions as the database has them.
 
+use std::collections::HashMap;
+
 use bdk_wallet::bitcoin::{OutPoint, Txid, hashes::Hash as _};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
@@ -48,17 +50,14 @@ impl Batch {
 
 /// The batches that are looked at.
 pub(super) async fn watched(connection: &mut AnyConnection) -> Result<Vec<Batch>, PayError> {
+    let mut versions = versions(connection).await?;
     let sql = "SELECT id, state, fee_from, settlements, txid, confirmations, trouble FROM payout \
                WHERE watched = 1 ORDER BY id";
-    let rows = sqlx::query(sql).fetch_all(&mut *connection).await.map_err(failed)?;
-    let mut batches = Vec::with_capacity(rows.len());
-    for row in rows {
-        batches.push(batch(connection, &row).await?);
-    }
-    Ok(batches)
+    let rows = sqlx::query(sql).fetch_all(connection).await.map_err(failed)?;
+    rows.iter().map(|row| batch(row, &mut versions)).collect()
 }
 
-async fn batch(connection: &mut AnyConnection, row: &AnyRow) -> Result<Batch, PayError> {
+fn batch(row: &AnyRow, versions: &mut HashMap<i64, Vec<Version>>) -> Result<Batch, PayError> {
     let id: i64 = row.try_get("id").map_err(failed)?;
     let (state, from): (String, String) =
         (row.try_get("state").map_err(failed)?, row.try_get("fee_from").map_err(failed)?);
@@ -72,28 +71,35 @@ async fn batch(connection: &mut AnyConnection, row: &AnyRow) -> Result<Batch, Pa
         txid: txid.map(|txid| to_txid(&txid)).transpose()?,
         confirmations: row.try_get("confirmations").map_err(failed)?,
         trouble: row.try_get("trouble").map_err(failed)?,
-        versions: versions(connection, id).await?,
+        versions: versions.remove(&id).unwrap_or_default(),
     })
 }
 
-async fn versions(connection: &mut AnyConnection, batch: i64) -> Result<Vec<Version>, PayError> {
-    let sql = "SELECT txid, version, psbt, raw, fee_sats, vsize FROM payout_tx WHERE payout_id = $1 ORDER BY version";
-    let rows = sqlx::query(sql).bind(batch).fetch_all(&mut *connection).await.map_err(failed)?;
-    let mut versions = Vec::with_capacity(rows.len());
-    for row in rows {
+/// The transactions of all batches that are looked at, by batch.
+async fn versions(connection: &mut AnyConnection) -> Result<HashMap<i64, Vec<Version>>, PayError> {
+    let sql = "SELECT i.txid, i.prev_txid, i.prev_vout FROM payout p JOIN payout_tx t ON t.payout_id = p.id \
+               JOIN payout_input i ON i.txid = t.txid WHERE p.watched = 1 ORDER BY i.txid, i.position";
+    let mut inputs: HashMap<Txid, Vec<OutPoint>> = HashMap::new();
+    for row in sqlx::query(sql).fetch_all(&mut *connection).await.map_err(failed)? {
+        let txid: Vec<u8> = row.try_get("txid").map_err(failed)?;
+        inputs.entry(to_txid(&txid)?).or_default().push(coin(&row)?);
+    }
+    let sql = "SELECT t.payout_id, t.txid, t.version, t.psbt, t.raw, t.fee_sats, t.vsize FROM payout p \
+               JOIN payout_tx t ON t.payout_id = p.id WHERE p.watched = 1 ORDER BY t.payout_id, t.version";
+    let mut versions: HashMap<i64, Vec<Version>> = HashMap::new();
+    for row in sqlx::query(sql).fetch_all(connection).await.map_err(failed)? {
         let txid: Vec<u8> = row.try_get("txid").map_err(failed)?;
         let txid = to_txid(&txid)?;
-        let sql = "SELECT prev_txid, prev_vout FROM payout_input WHERE txid = $1 ORDER BY position";
-        let inputs = sqlx::query(sql).bind(bytes(&txid)).fetch_all(&mut *connection).await.map_err(failed)?;
-        versions.push(Version {
+        let version = Version {
             txid,
             number: row.try_get("version").map_err(failed)?,
             psbt: row.try_get("psbt").map_err(failed)?,
             raw: row.try_get("raw").map_err(failed)?,
             fee: sats(&row, "fee_sats")?,
             vsize: sats(&row, "vsize")?,
-            inputs: inputs.iter().map(coin).collect::<Result<_, _>>()?,
-        });
+            inputs: inputs.remove(&txid).unwrap_or_default(),
+        };
+        versions.entry(row.try_get("payout_id").map_err(failed)?).or_default().push(version);
     }
     Ok(versions)
 }

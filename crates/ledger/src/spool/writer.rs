@@ -31,6 +31,8 @@ pub struct SpoolWriter {
     latest_ms: u64,
     /// Found blocks in the buffer, each with its finder's identity: they stay when a commit fails.
     found: Vec<Vec<u8>>,
+    /// Whether the last commit failed.
+    is_full: bool,
 }
 
 struct Open {
@@ -73,6 +75,7 @@ impl SpoolWriter {
             fresh: Vec::new(),
             latest_ms: 0,
             found: Vec::new(),
+            is_full: false,
         }
     }
 
@@ -220,15 +223,10 @@ impl SpoolWriter {
     }
 
     /// Says once that the spool stopped taking shares, and once that it takes them again.
-    fn told(&self, written: &Result<(), SpoolError>) {
-        match written {
-            Ok(()) if !self.shared.full.load(Ordering::Relaxed) => {}
-            Ok(()) if self.shared.full.swap(false, Ordering::Relaxed) => {
-                tracing::info!(shard = self.shard, "the spool takes shares again");
-            }
-            Err(error) if !self.shared.full.swap(true, Ordering::Relaxed) => {
-                tracing::error!(shard = self.shard, %error, "the spool takes no shares");
-            }
+    fn told(&mut self, written: &Result<(), SpoolError>) {
+        match (written, std::mem::replace(&mut self.is_full, written.is_err())) {
+            (Ok(()), true) => tracing::info!(shard = self.shard, "the spool takes shares again"),
+            (Err(error), false) => tracing::error!(shard = self.shard, %error, "the spool takes no shares"),
             _ => {}
         }
     }

@@ -1,5 +1,7 @@
 //! What the wallet has: kept in step with the chain block by block, and in the database change by change.
 
+use std::collections::BTreeSet;
+
 use bdk_wallet::{
     ChangeSet, KeychainKind, SignOptions, Wallet,
     bitcoin::{
@@ -15,10 +17,13 @@ use sqlx::{AnyConnection, Row};
 
 use super::{Descriptors, LOOKAHEAD, WalletError};
 use crate::{
-    LedgerError, WireError,
+    LedgerError, WireError, clock,
     store::{Store, Writer},
     wire::Wire,
 };
+
+/// So many of the newest blocks are known one by one. A deeper reorganisation is seen too, and more blocks read again then.
+const RECENT: u32 = 300;
 
 /// So many blocks are taken in before they are written down.
 const AT_ONCE: u32 = 100;
@@ -51,6 +56,16 @@ pub(crate) enum Reached {
     More,
     /// The node's chain is shorter than what we know: wait for it to grow.
     Behind,
+}
+
+/// Where a coin comes from.
+pub(crate) enum Origin {
+    /// A transaction in the chain, or one that the wallet never saw.
+    There,
+    /// A coinbase that is not in the chain: the blocks that had it, and how deep the ones are that stand in their places.
+    Coinbase(Vec<(Hash, u32)>),
+    /// A transaction that is not in the chain and spends these.
+    Spends(Vec<OutPoint>),
 }
 
 /// What went wrong on the way to the tip.
@@ -109,6 +124,7 @@ impl Coins {
             return Ok(Reached::Tip(tip));
         }
         // Back to where both chains are one.
+        let known = at.height();
         while wire.hash_at(at.height()).await? != Some(at.hash().to_byte_array()) {
             at = at.prev().ok_or_else(|| {
                 WalletError::Block(
@@ -116,6 +132,7 @@ impl Coins {
                 )
             })?;
         }
+        let has_left = at.height() < known;
         let mut below = at.block_id();
         let first = (at.height() + 1).max(self.birthday.min(height));
         if first > height {
@@ -137,7 +154,25 @@ impl Coins {
                 .map_err(|error| WalletError::Block(format!("at height {height}: {error}")))?;
             below = BlockId { height, hash: BlockHash::from_byte_array(hash) };
         }
+        if has_left {
+            self.forget_what_is_in_no_block();
+        }
         Ok(if last == height { Reached::Tip(below.hash.to_byte_array()) } else { Reached::More })
+    }
+
+    /// What was in a block that left the chain counts for nothing, until another block has it: nobody knows whether one ever
+    /// will. Its inputs are coins again and its outputs are none; a batch on its way has its coins locked by itself.
+    fn forget_what_is_in_no_block(&mut self) {
+        let now = u64::try_from(clock::now_ms() / 1000).unwrap_or_default();
+        loop {
+            let unconfirmed = self.wallet.transactions().filter(|seen| seen.chain_position.is_unconfirmed());
+            let gone: Vec<(Txid, u64)> = unconfirmed.map(|seen| (seen.tx_node.txid, now)).collect();
+            if gone.is_empty() {
+                return;
+            }
+            // In their place others may come up that they have kept out.
+            self.wallet.apply_evicted_txs(gone);
+        }
     }
 
     /// Writes down what has changed since the last time. If the transaction fails, what is in memory is of no use any
@@ -176,6 +211,21 @@ impl Coins {
         let node = self.wallet.tx_graph().get_tx_node(txid);
         let anchors = node.iter().flat_map(|node| node.anchors.iter());
         anchors.map(|anchor| anchor.block_id.hash.to_byte_array()).collect()
+    }
+
+    /// Where the transaction that made a coin is, and what it is made of.
+    pub fn origin(&self, txid: Txid) -> Origin {
+        let graph = self.wallet.tx_graph();
+        let Some(node) = graph.get_tx_node(txid).filter(|_| self.seen(txid).is_none()) else {
+            return Origin::There;
+        };
+        if node.tx.is_coinbase() {
+            let tip = self.wallet.latest_checkpoint().height();
+            let place = |height: u32| (tip + 1).saturating_sub(height);
+            let anchors = node.anchors.iter().map(|anchor| anchor.block_id);
+            return Origin::Coinbase(anchors.map(|at| (at.hash.to_byte_array(), place(at.height))).collect());
+        }
+        Origin::Spends(node.tx.input.iter().map(|input| input.previous_output).collect())
     }
 
     /// Who else spends `coin`, in which block.
@@ -229,7 +279,20 @@ pub(crate) async fn kept(
             None => whole = Some(change),
         }
     }
+    if let Some(whole) = &mut whole {
+        thin_out(whole);
+    }
     Ok(whole)
+}
+
+/// Of the chain the wallet needs to know the newest blocks, to see a reorganisation, and those that have something of its
+/// own. All others only make it slow: each question about a coin counts down from the tip.
+fn thin_out(changes: &mut ChangeSet) {
+    let own: BTreeSet<u32> =
+        changes.tx_graph.anchors.iter().map(|(anchor, _)| anchor.block_id.height).collect();
+    let blocks = &mut changes.local_chain.blocks;
+    let tip = blocks.keys().next_back().copied().unwrap_or_default();
+    blocks.retain(|height, _| *height == 0 || height.saturating_add(RECENT) > tip || own.contains(height));
 }
 
 /// Writes the changes of a wallet as one: with every block there is one more.
@@ -245,4 +308,29 @@ pub(crate) async fn compact(writer: &mut Writer<'_>, name: &str) -> Result<(), c
     }
     transaction.commit().await.map_err(&failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bdk_wallet::chain::ConfirmationBlockTime;
+
+    use super::*;
+
+    #[test]
+    fn what_a_wallet_keeps_of_the_chain() {
+        let hash = |height: u32| BlockHash::from_byte_array([height as u8; 32]);
+        let mut changes = ChangeSet::default();
+        changes.local_chain.blocks = (0..=1_000).map(|height| (height, Some(hash(height)))).collect();
+        for height in [10, 500] {
+            let block_id = BlockId { height, hash: hash(height) };
+            let anchor = ConfirmationBlockTime { block_id, confirmation_time: 0 };
+            changes.tx_graph.anchors.insert((anchor, Txid::all_zeros()));
+        }
+        thin_out(&mut changes);
+        let kept: Vec<u32> = changes.local_chain.blocks.keys().copied().collect();
+        let expect: Vec<u32> = [0, 10, 500].into_iter().chain(1_000 - RECENT + 1..=1_000).collect();
+        assert_eq!(kept, expect);
+        thin_out(&mut changes);
+        assert_eq!(changes.local_chain.blocks.len(), kept.len());
+    }
 }

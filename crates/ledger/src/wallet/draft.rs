@@ -5,7 +5,7 @@ use std::str::FromStr;
 use bdk_wallet::{
     TxBuilder, TxOrdering,
     bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, consensus::serialize},
-    coin_selection::{DefaultCoinSelectionAlgorithm, InsufficientFunds},
+    coin_selection::{BranchAndBoundCoinSelection, InsufficientFunds, OldestFirstCoinSelection},
     error::CreateTxError,
 };
 
@@ -20,6 +20,10 @@ pub(crate) struct Draft {
     /// At most, once it is signed.
     pub vsize: u64,
 }
+
+/// Without change if that can be, else the oldest coins, which no reorganisation takes away. No dice: the same wallet makes
+/// the same transaction.
+type Selection = BranchAndBoundCoinSelection<OldestFirstCoinSelection>;
 
 /// How coins are chosen.
 pub(crate) struct Choice<'a> {
@@ -72,10 +76,10 @@ impl Coins {
         due: &[(ScriptBuf, u64)],
         sats: &[u64],
         choice: &Choice<'_>,
-        fee: impl FnOnce(&mut TxBuilder<'_, DefaultCoinSelectionAlgorithm>),
+        fee: impl FnOnce(&mut TxBuilder<'_, Selection>),
     ) -> Result<Draft, WalletError> {
         let paid = due.iter().zip(sats).map(|((script, _), sats)| (script.clone(), Amount::from_sat(*sats)));
-        let mut builder = self.wallet.build_tx();
+        let mut builder = self.wallet.build_tx().coin_selection(Selection::default());
         builder
             .ordering(TxOrdering::Untouched)
             .set_recipients(paid.collect())

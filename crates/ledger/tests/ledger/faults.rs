@@ -1,6 +1,10 @@
 //! Crashes, and a database that goes away.
 
 use std::{
+    env,
+    io::{Read, Write},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -273,4 +277,126 @@ async fn a_locked_sqlite_file_is_waited_for() {
     let ledger = &running.ledger;
     until("the shares are counted", async || ledger.totals().await.unwrap().accepted_shares == 100).await;
     running.stop().await.verify().await.unwrap();
+}
+
+/// A process of its own that drains the spool, and goes on writing to it: each share that was acknowledged is a dot.
+struct Drainer {
+    process: Child,
+    acknowledged: std::thread::JoinHandle<u64>,
+}
+
+impl Drainer {
+    const URL: &str = "SLUICE_TEST_DRAINS";
+    const SPOOL: &str = "SLUICE_TEST_SPOOL";
+
+    /// The test with this name, which calls [`Self::work`] first of all.
+    fn start(test: &str, rig: &Rig) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args([test, "--exact", "--nocapture"]).env(Self::URL, &rig.url);
+        command.env(Self::SPOOL, rig.dir.path().join("spool")).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut dots = process.stderr.take().unwrap();
+        let acknowledged = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            dots.read_to_end(&mut all).unwrap();
+            all.iter().filter(|byte| **byte == b'.').count() as u64
+        });
+        Self { process, acknowledged }
+    }
+
+    /// Does the work of the process, if this is one.
+    async fn work() {
+        let (Ok(url), Ok(spool)) = (env::var(Self::URL), env::var(Self::SPOOL)) else { return };
+        let spool = ledger::Spool::open(spool.as_ref(), SpoolConfig::default()).unwrap();
+        let settings = Settings { batch: 20_000, ..quick() };
+        let terms = crate::rig::terms(PPLNS);
+        let ledger = ledger::Ledger::open_with(&url, spool.clone(), terms, crate::rig::NETWORK, settings)
+            .await
+            .unwrap();
+        let _running = Running::start(ledger, &Tree::new());
+        let mut shard = Shard::new(&spool, 1);
+        let live = worker(99, "live");
+        loop {
+            shard.share(&live, 1);
+            shard.commit();
+            std::io::stderr().write_all(b".").unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// `kill -9`; how many shares it had acknowledged.
+    fn kill(mut self) -> u64 {
+        self.process.kill().unwrap();
+        assert_eq!(self.process.wait().unwrap().signal(), Some(9), "it did not end by itself");
+        self.acknowledged.join().unwrap()
+    }
+}
+
+/// F-50: Postgres stops for an hour, by the clock of the records, of 300 shares a second; who writes notices nothing. What
+/// the spool has then is replayed by one process after the other, each killed in the middle of it, each writing on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_without_postgres_is_replayed_once() {
+    const RATE: u64 = 300;
+    Drainer::work().await;
+    let server = Arc::new(Server::start());
+    let rig = Rig::on(server.clone());
+    let workers: Vec<_> = (1..=20).map(|number| worker(number, "rig")).collect();
+    let spool = rig.spool();
+    let running = rig.run(&spool, PPLNS, &Tree::new()).await;
+    let mut shard = Shard::new(&spool, 0);
+    shard.share(&workers[0], 1);
+    shard.commit();
+    until("the first share is drained", async || {
+        running.ledger.totals().await.is_ok_and(|totals| totals.accepted_shares == 1)
+    })
+    .await;
+
+    server.down();
+    let (begin, mut slowest) = (shard.time_ms, Duration::ZERO);
+    for number in 0..3_600 * RATE {
+        shard.time_ms = begin + number * 1_000 / RATE;
+        shard.share(&workers[number as usize % workers.len()], 1);
+        if number == 1_800 * RATE {
+            shard.found(PPLNS, &workers[0], 1, 1_000_000);
+        }
+        if number % 4 == 3 {
+            let push = std::time::Instant::now();
+            shard.commit();
+            slowest = slowest.max(push.elapsed());
+        }
+        if number % (60 * RATE) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await; // the drain asks for the database in vain
+        }
+    }
+    let pushed = 1 + 3_600 * RATE;
+    assert!(slowest < Duration::from_secs(1), "a commit waited {slowest:?} for the database");
+    running.kill().await;
+    drop((shard, spool));
+    server.up();
+
+    let mut live = 0;
+    for part in [pushed / 10, pushed * 4 / 10, pushed * 7 / 10] {
+        let drainer = Drainer::start("faults::an_hour_without_postgres_is_replayed_once", &rig);
+        until("a part is replayed", async || {
+            rig.number("SELECT accepted_shares FROM tally").await as u64 > part
+        })
+        .await;
+        live += drainer.kill();
+        let drained = rig.number("SELECT accepted_shares FROM tally").await as u64;
+        assert!(drained < pushed, "it was killed in the middle: {drained}");
+    }
+    let spool = rig.spool();
+    let chain = Tree::new();
+    chain.grow(hash(0), hash(1), 1);
+    let running = rig.run(&spool, PPLNS, &chain).await;
+    until_block(&running.ledger, BlockStatus::Immature, Some(1)).await;
+    let ledger = running.stop().await;
+    for worker in &workers {
+        let account = ledger.miner(worker.address()).await.unwrap().unwrap();
+        let own = 3_600 * RATE / workers.len() as u64 + u64::from(worker == &workers[0]);
+        assert_eq!(account.accepted_shares, own, "{}", worker.address());
+    }
+    let more = ledger.totals().await.unwrap().accepted_shares - pushed;
+    assert!((live..=live + 3).contains(&more) && live > 0, "{live} acknowledged, {more} in the ledger");
+    ledger.verify().await.unwrap();
 }

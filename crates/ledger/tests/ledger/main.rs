@@ -8,7 +8,11 @@ mod blocks;
 mod faults;
 mod growth;
 mod guards;
+/// The same key as in the end-to-end tests, which is not ours either.
+#[path = "../../../../tests/payout/key.rs"]
+mod key;
 mod operator;
+mod paying;
 mod payouts;
 mod postgres;
 mod random;
@@ -84,6 +88,10 @@ on_both! {
     operator::thresholds_of_miners,
     operator::a_database_that_is_none_says_what_to_do,
     operator::slots_are_proven_offline,
+    paying::from_coinbases_to_payments,
+    paying::a_busy_pool_pays_too,
+    paying::a_batch_without_its_coin_is_returned,
+    paying::a_batch_on_the_change_of_a_replaced_one_is_returned,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,

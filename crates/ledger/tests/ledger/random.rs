@@ -1,31 +1,31 @@
-//! Shares, blocks, reorganisations, crashes and changes of scheme at random, ten thousand steps of them; after each, the
-//! books are held against a model that keeps them once more by itself.
+//! Shares, blocks, reorganisations, payments, crashes and changes of scheme at random, ten thousand steps of them; after
+//! each, the books are held against a model that keeps them once more by itself.
 //!
 //! `SLUICE_SEED` chooses the run; without it a seed is taken from the clock and printed. `SLUICE_STEPS` is how many steps.
 
-mod chain;
+pub mod chain;
+mod coins;
+mod crash;
+mod mempool;
 mod model;
+mod node;
+pub mod payments;
+mod process;
+mod view;
 
-use std::{
-    collections::BTreeMap,
-    env,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, env, sync::Arc, time::SystemTime};
 
-use ledger::{
-    Coinbases, Direct, Found, Hand, Hash, Ledger, Point, Scheme, Settings, ShareRecord, Spool, SpoolConfig,
-    Worker,
-};
+use ledger::{Found, Hash, Ledger, Scheme, ShareRecord, Worker};
 use sqlx::{AnyConnection, Row};
-use tokio::sync::Notify;
 
-use crate::rig::{self, NETWORK, Rig, Shard, miner};
-use chain::Blocks;
+use crate::{
+    key::Key,
+    rig::{self, NETWORK, Rig, miner},
+};
+use chain::{Blocks, Manners};
+use crash::Crash;
 use model::{Model, Pushed, Terms};
+use process::{Mode, Process};
 
 const STEPS: u64 = 10_000;
 const MINERS: u32 = 7;
@@ -66,41 +66,15 @@ impl Dice {
     }
 }
 
-/// Stops the ledger dead at the point that is reached when the count is at an end.
-#[derive(Clone, Default)]
-struct Crash {
-    left: Arc<AtomicI64>,
-    reached: Arc<Notify>,
-}
-
-impl Crash {
-    fn settings(&self, batch: usize) -> Settings {
-        let (left, reached) = (self.left.clone(), self.reached.clone());
-        let halt = move |_: Point| {
-            let dead = left.load(Ordering::SeqCst) > 0 && left.fetch_sub(1, Ordering::SeqCst) == 1;
-            if dead {
-                reached.notify_one();
-            }
-            dead
-        };
-        Settings { batch, halt: Some(Arc::new(halt)), ..Settings::default() }
-    }
-}
-
-/// All that dies with the process.
-struct Process {
-    _ledger: Ledger,
-    hand: Hand,
-    coinbases: Coinbases,
-    shard: Shard,
-    _spool: Spool,
-    terms: Terms,
-}
-
 struct World {
     rig: Rig,
     process: Option<Process>,
+    mode: Mode,
     chain: Arc<Blocks>,
+    key: Key,
+    manners: Manners,
+    /// How the nodes answer in the next round only.
+    trouble: Option<Manners>,
     model: Model,
     dice: Dice,
     crash: Crash,
@@ -111,6 +85,8 @@ struct World {
     time_ms: u64,
     bits: u32,
     steps: u64,
+    /// The step, for those who read what went wrong.
+    now: String,
     /// Whether blocks are left alone for a while: where some are orphaned, no coinbase pays balances.
     is_calm: bool,
     /// The tip that the mean fees are of.
@@ -121,9 +97,11 @@ struct World {
     pushed: Vec<Pushed>,
     /// A block that was found before a restart, whose record was left behind.
     left_behind: Option<(Found, Pushed)>,
-    blocks: u64,
     balances: BTreeMap<i64, i128>,
     last_txn: i64,
+    last_payment: i64,
+    /// Batches of payments that were planned.
+    batches: u32,
     raw: AnyConnection,
 }
 
@@ -139,31 +117,45 @@ pub async fn ten_thousand_steps(rig: Rig) {
     let begun = std::time::Instant::now();
     let mut world = World::new(rig, seed).await;
     for step in 1..=steps {
+        world.now = format!("step {step} of SLUICE_SEED={seed}");
         world.step().await;
-        world.check(&format!("step {step} of SLUICE_SEED={seed}")).await;
-        if step % 1_000 == 0 {
+        world.check().await;
+        if step % 1_000 == 0 || step == steps {
             world.settle().await;
-            let verified = world.process.as_ref().unwrap()._ledger.verify().await;
+            world.conclude().await;
+            world.check().await;
+            let verified = world.process.as_ref().unwrap().ledger.verify().await;
             assert!(verified.is_ok(), "step {step} of SLUICE_SEED={seed}: {verified:?}");
         }
     }
     let (blocks, carried) = world.model.seen();
-    println!("{blocks} blocks, {carried} of which paid balances, in {:?}", begun.elapsed());
-    assert!(
-        steps < STEPS || (blocks > 100 && carried > 0),
-        "{blocks} blocks, {carried} of which paid balances"
+    let (batches, seen) = (world.batches, world.model.payouts.seen);
+    let (hits, missed) = (world.crash.hits(), world.crash.missed());
+    let told = format!(
+        "{blocks} blocks, {carried} of which paid balances; {batches} batches, {seen:?}; {hits} crashes, none at {missed:?}"
     );
+    println!("{told}; in {:?}", begun.elapsed());
+    let is_enough = blocks > 100 && carried > 0 && batches > 30;
+    let is_varied = seen.taken_back > 2 && seen.returned > 2 && seen.raised > 0 && missed.len() < 4;
+    assert!(steps < STEPS || is_enough && is_varied, "{told}");
 }
 
 impl World {
     async fn new(rig: Rig, seed: u64) -> Self {
         Ledger::migrate(&rig.url).await.unwrap();
         let raw = rig.raw().await;
+        let mut dice = Dice(seed);
+        let key = if dice.chance(50) { Key::taproot(NETWORK) } else { Key::wpkh(NETWORK) };
+        let terms = Terms { scheme: SCHEMES[0], fee_ppm: FEES[0] };
         let mut world = Self {
             process: None,
-            chain: Arc::new(Blocks::new()),
+            mode: Mode { terms, direct: None, pays: None },
+            chain: payments::begin(seed, &key),
+            key,
+            manners: Manners::default(),
+            trouble: None,
             model: Model::default(),
-            dice: Dice(seed),
+            dice,
             crash: Crash::default(),
             workers: (1..=MINERS).map(|number| rig::worker(number, "rig")).collect(),
             ids: BTreeMap::new(),
@@ -171,18 +163,20 @@ impl World {
             time_ms: 1_800_000_000_000,
             bits: BITS[0],
             steps: 0,
+            now: format!("the beginning of SLUICE_SEED={seed}"),
             is_calm: false,
             fees_of: None,
             unheard: Vec::new(),
             pushed: Vec::new(),
             left_behind: None,
-            blocks: 0,
             balances: BTreeMap::new(),
             last_txn: 0,
+            last_payment: 0,
+            batches: 0,
             rig,
             raw,
         };
-        world.start(Terms { scheme: SCHEMES[0], fee_ppm: FEES[0] }).await;
+        world.start().await;
         // All are known from the start, so that the model can call them by their numbers.
         let process = world.process.as_mut().unwrap();
         for worker in &world.workers {
@@ -197,39 +191,8 @@ impl World {
             world.ids.insert(number, id);
             world.by_script.insert(world.workers[number as usize - 1].script().to_vec(), id);
         }
+        world.model.payouts.scripts = payments::addresses(&world.workers, &world.ids);
         world
-    }
-
-    async fn start(&mut self, terms: Terms) {
-        let config = SpoolConfig { segment_bytes: 1 << 14, ..SpoolConfig::default() };
-        let spool = self.rig.spool_with(config);
-        let of_ledger = ledger::Terms { fee_ppm: terms.fee_ppm, ..rig::terms(terms.scheme) };
-        let settings = self.crash.settings(4 + self.dice.below(60) as usize);
-        let ledger =
-            Ledger::open_with(&self.rig.url, spool.clone(), of_ledger, NETWORK, settings).await.unwrap();
-        let direct =
-            Direct { min_sats: 600 + self.dice.below(1 << 31), most: 1 + self.dice.below(6) as usize };
-        let coinbases = ledger.coinbases(self.dice.chance(75).then_some(direct)).await.unwrap();
-        let hand = ledger.by_hand(self.chain.clone());
-        let shard = Shard::new(&spool, self.dice.below(3) as u16);
-        self.process = Some(Process { _ledger: ledger, hand, coinbases, shard, _spool: spool, terms });
-        self.drain().await;
-        if let Some((found, pushed)) = self.left_behind.take() {
-            let process = self.process.as_mut().unwrap();
-            self.workers.iter().for_each(|worker| process.shard.writer.worker(worker));
-            process.shard.writer.found(&found);
-            process.shard.commit();
-            self.pushed.push(pushed);
-            self.drain().await;
-        }
-        self.fees().await;
-    }
-
-    /// Kills the process and starts it again, maybe under other terms.
-    async fn restart(&mut self, terms: Terms) {
-        self.crash.left.store(0, Ordering::SeqCst);
-        self.process = None;
-        Box::pin(self.start(terms)).await;
     }
 
     async fn step(&mut self) {
@@ -239,27 +202,26 @@ impl World {
             self.unheard.drain(..).for_each(|hash| self.chain.hear(hash));
             self.chain.grow(160); // what was orphaned before is forgotten
             self.shares();
-            let scheme = self.dice.one_of(&SCHEMES[..3]);
-            let fee_ppm = self.dice.one_of(&FEES);
-            self.restart(Terms { scheme, fee_ppm }).await;
+            let mode = self.any_mode(&SCHEMES[..3]);
+            self.set_up(mode).await;
         }
         match self.dice.below(1_000) {
-            0..550 => self.shares(),
-            550..700 => self.found(),
-            700..850 => {
+            0..400 => self.shares(),
+            400..500 => self.found(),
+            500..700 => {
                 let count =
                     if self.dice.chance(4) { 30 + self.dice.below(90) } else { 1 + self.dice.below(3) };
                 self.chain.grow(count as u32);
             }
-            853..930 if self.is_calm => {}
-            850..900 => self.chain.reorganise(self.dice.one_of(&[1, 1, 2, 2, 6, 6, 101])),
-            900..930 => self.chain.return_to(self.dice.next()),
-            // Payments join in here: plan, sign, broadcast and confirm a batch, each a step of its own.
-            930..935 => {
-                let terms = Terms { scheme: self.dice.one_of(&SCHEMES), fee_ppm: self.dice.one_of(&FEES) };
-                self.restart(terms).await;
+            700..800 if self.is_calm => {}
+            700..770 => self.chain.reorganise(self.dice.one_of(&[1, 1, 2, 2, 6, 6, 101])),
+            770..800 => self.chain.return_to(self.dice.next()),
+            800..808 => {
+                let mode = self.any_mode(&SCHEMES);
+                self.set_up(mode).await;
             }
-            935..942 => self.crash.left.store(1 + self.dice.below(6) as i64, Ordering::SeqCst),
+            808..830 => self.crash.arm(&mut self.dice),
+            830..960 => self.disturb_payments().await,
             _ => {}
         }
         if self.dice.chance(25) {
@@ -268,6 +230,9 @@ impl World {
         if self.dice.chance(15) {
             self.drain().await;
             self.follow().await;
+        }
+        if self.dice.chance(15) {
+            self.pay().await;
         }
         if self.dice.chance(8) {
             self.fees().await;
@@ -294,7 +259,7 @@ impl World {
                 bits: self.bits,
                 hash_tag: self.time_ms,
             });
-            let (miner, bits, time_ms, terms) = (self.ids[&number], self.bits, self.time_ms, process.terms);
+            let (miner, bits, time_ms, terms) = (self.ids[&number], self.bits, self.time_ms, self.mode.terms);
             self.pushed.push(Pushed::Share { miner, work, bits, height, time_ms, terms });
         }
         process.shard.commit();
@@ -304,9 +269,10 @@ impl World {
     fn found(&mut self) {
         let (tip, height) = self.chain.tip();
         let subsidy = 5_000_000_000u64 >> ((height + 1) / 210_000);
-        let value_sats = subsidy + self.dice.below(50_000_000);
         let siblings = if !self.is_calm && self.dice.chance(10) { 2 } else { 1 };
         for sibling in 0..siblings {
+            let (transactions, fees) = self.chain.template();
+            let value_sats = subsidy + fees + self.dice.below(50_000_000);
             let process = self.process.as_mut().unwrap();
             let number = 1 + self.dice.below(MINERS.into()) as u32;
             let worker = &self.workers[number as usize - 1];
@@ -314,15 +280,15 @@ impl World {
             let pays = process.coinbases.pays(&class, worker, height + 1, value_sats);
             let sum: u64 = pays.outputs.iter().map(|(_, sats)| sats).sum();
             assert_eq!(sum, value_sats, "{:?}", pays.outputs);
-            self.blocks += 1;
+            let (hash, coinbase_txid) = self.chain.solve(&pays.outputs, transactions);
             let found = Found {
                 time_ms: self.time_ms,
                 worker: worker.id(),
-                hash: hash(self.blocks),
+                hash,
                 prev_hash: tip,
                 height: height + 1,
                 bits: self.bits,
-                coinbase_txid: [0xcb; 32],
+                coinbase_txid,
                 value_sats,
                 outputs: pays.outputs,
                 origin: pays.origin,
@@ -332,7 +298,7 @@ impl World {
             let pushed = Pushed::Found {
                 finder: self.ids[&number],
                 found: found.clone(),
-                terms: process.terms,
+                terms: self.mode.terms,
                 outputs: outputs.collect(),
             };
             match self.dice.below(10) {
@@ -343,7 +309,7 @@ impl World {
             }
             if sibling == 0 && self.left_behind.is_none() && self.dice.chance(3) {
                 self.left_behind = Some((found, pushed)); // killed before it was in the spool
-                self.crash.left.store(1, Ordering::SeqCst);
+                self.crash.arm_any();
                 return;
             }
             process.shard.writer.worker(worker);
@@ -364,10 +330,7 @@ impl World {
             match done {
                 Some(0) => break,
                 Some(_) => {}
-                None => {
-                    let terms = process.terms;
-                    return self.restart(terms).await;
-                }
+                None => return self.restart(self.mode).await,
             }
         }
         self.pushed.drain(..).for_each(|pushed| self.model.apply(pushed));
@@ -382,8 +345,7 @@ impl World {
                 () = self.crash.reached.notified() => true,
             };
             if crashed {
-                let terms = process.terms;
-                self.restart(terms).await;
+                self.restart(self.mode).await;
             }
         }
         for _ in 0..3 {
@@ -414,7 +376,8 @@ impl World {
 
     /// Every transaction sums to zero; balances are what the entries say, and what the model says; nobody is negative;
     /// all that miners, pool and reserve have is what blocks have given; what coinbases have paid is paid.
-    async fn check(&mut self, when: &str) {
+    async fn check(&mut self) {
+        let when = self.now.clone();
         let rows = sqlx::query("SELECT txn_id, account_id, amount_msat FROM entry WHERE txn_id > $1")
             .bind(self.last_txn)
             .fetch_all(&mut self.raw)
@@ -428,6 +391,7 @@ impl World {
             self.last_txn = self.last_txn.max(txn);
         }
         assert!(sums.values().all(|sum| *sum == 0), "{when}: {sums:?}");
+        self.never_more_than_is_owed();
         let rows = sqlx::query("SELECT id, balance_msat FROM account WHERE balance_msat <> 0")
             .fetch_all(&mut self.raw)
             .await
@@ -455,10 +419,4 @@ impl World {
             .collect();
         assert_eq!(paid, self.model.paid(), "{when}: payments");
     }
-}
-
-fn hash(number: u64) -> Hash {
-    let mut hash = [0xaa; 32];
-    hash[..8].copy_from_slice(&number.to_be_bytes());
-    hash
 }

@@ -7,7 +7,12 @@ use ledger::{BlockStatus, Found, Hash, Scheme, Standing};
 
 use BlockStatus::{Candidate, Immature, Mature, Orphaned};
 
-/// Accounts by their numbers: 1 rewards, 2 reserve, 3 and 4 fee, 6 reserve:immature, 8 x miner + purse.
+mod payouts;
+
+use payouts::Payouts;
+pub use payouts::Policy;
+
+/// Accounts by their numbers: 1 rewards, 2 reserve, 3 and 4 fee, 5 network, 6 reserve:immature, 8 x miner + purse.
 pub type Accounts = BTreeMap<i64, i128>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,7 @@ pub struct Model {
     pub mean: u128,
     /// What coinbases have paid beyond what there was.
     pub short: i128,
+    pub payouts: Payouts,
 }
 
 /// The unit of rests: 2^-62 of a millisatoshi.
@@ -338,9 +344,15 @@ impl Model {
     }
 
     fn post(&mut self, at: usize, entries: Accounts) {
+        for (account, amount) in &entries {
+            *self.blocks[at].posted.entry(*account).or_default() += amount;
+        }
+        self.enter(entries);
+    }
+
+    fn enter(&mut self, entries: Accounts) {
         assert_eq!(entries.values().sum::<i128>(), 0, "{entries:?}");
         for (account, amount) in entries {
-            *self.blocks[at].posted.entry(account).or_default() += amount;
             let balance = self.accounts.entry(account).or_default();
             *balance += amount;
             if account >= 8 {
@@ -355,9 +367,9 @@ impl Model {
         self.blocks.iter().filter(on_chain).map(|block| block.reward).sum()
     }
 
-    /// What the coinbases of blocks that are deep enough have paid to miners.
+    /// What has been paid to miners: by the coinbases of blocks that are deep enough, and in batches.
     pub fn paid(&self) -> BTreeMap<i64, i128> {
-        let mut paid: BTreeMap<i64, i128> = BTreeMap::new();
+        let mut paid = self.payouts.paid();
         for block in self.blocks.iter().filter(|block| block.state == Mature) {
             for (miner, msat) in &block.paid {
                 *paid.entry(*miner).or_default() += msat;
