@@ -246,7 +246,7 @@ mod tests {
         inside.push(enter("2001:db8::1").unwrap());
         assert_eq!(enter("2001:db8:1::1").err().unwrap(), "Full");
         inside.clear();
-        inside.extend((1..=3).map(|host| enter(&format!("2001:db8::{host}")).unwrap()));
+        inside.extend(["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(|address| enter(address).unwrap()));
         assert_eq!(enter("2001:db8::4").err().unwrap(), "Address", "all of a /64 are one");
         inside.push(enter("2001:db8:0:1::4").unwrap());
         inside.clear();

@@ -247,8 +247,8 @@ pub async fn a_batch_on_the_change_of_a_replaced_one_is_returned(rig: Rig) {
     house.chain.grow(100);
     house.settle().await;
     // To one of the two only, so that there is change to pay the other with.
-    let ledger = house.process().ledger.clone();
-    assert!(ledger.set_threshold(&miner(2), u64::MAX).await.unwrap());
+    let desk = ledger::Desk::open(&house.rig.url).await.unwrap();
+    assert!(desk.set_threshold(&miner(2), Some(u64::MAX)).await.unwrap());
     house.process().payer.round().await.unwrap();
     let said = house.ask("bump 1 20").await;
     assert!(said.contains("has a version"), "{said}");
@@ -256,7 +256,7 @@ pub async fn a_batch_on_the_change_of_a_replaced_one_is_returned(rig: Rig) {
     let old = transaction(&house.rig, 1, 0).await;
     let dear = transaction(&house.rig, 1, 1).await;
     house.chain.grow_with(old.clone()).unwrap();
-    assert!(ledger.set_threshold(&miner(2), 1).await.unwrap());
+    assert!(desk.set_threshold(&miner(2), Some(1)).await.unwrap());
     house.process().payer.round().await.unwrap();
     assert_eq!(house.batches().await, [PayoutState::Broadcast, PayoutState::Broadcast]);
     let second = transaction(&house.rig, 2, 0).await;

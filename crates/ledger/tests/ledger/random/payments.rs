@@ -83,8 +83,8 @@ impl World {
             }
             10..15 => {
                 let (number, sats) = (1 + self.dice.below(7) as u32, 1 + self.dice.below(1 << 31));
-                let process = self.process.as_ref().unwrap();
-                assert!(process.ledger.set_threshold(&crate::rig::miner(number), sats).await.unwrap());
+                let desk = ledger::Desk::open(&self.rig.url).await.unwrap();
+                assert!(desk.set_threshold(&crate::rig::miner(number), Some(sats)).await.unwrap());
                 self.model.payouts.thresholds.insert(self.ids[&number], sats);
             }
             15..20 => self.chain.forget_mempool(),
