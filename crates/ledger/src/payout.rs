@@ -277,6 +277,7 @@ impl Payer {
     }
 
     async fn attempt(&mut self) -> Result<(), PayError> {
+        self.must_be_newest().await?;
         if self.coins.is_none() {
             self.coins = Some(Coins::load(&self.store, &self.descriptors).await?);
         }
@@ -330,6 +331,15 @@ impl Payer {
                 .map_err(LedgerError::database("note what the wallet has"))?;
         }
         commit(transaction).await
+    }
+
+    /// Who is not the newest payer ends, also if there is nothing to write.
+    async fn must_be_newest(&self) -> Result<(), PayError> {
+        let failed = LedgerError::database("make sure that nobody else pays");
+        let mut snapshot = self.store.snapshot().await?;
+        let row = sqlx::query("SELECT epoch FROM payer WHERE id = 1").fetch_one(&mut *snapshot).await;
+        let epoch: i64 = row.and_then(|row| row.try_get("epoch")).map_err(&failed)?;
+        if epoch == self.epoch { Ok(()) } else { Err(PayError::Fenced) }
     }
 
     /// Begins a transaction of a payment: refused to whoever is not the newest payer (F-56).
