@@ -22,6 +22,8 @@ use crate::{Closed, Limited, board::Posting};
 pub const WINDOW_MS: u64 = 10 * 60_000;
 /// Most workers that a shard shows.
 const MOST_WORKERS: usize = 200_000;
+/// Most that left without a share and are shown a while longer: names cost nothing, and may come and go by the thousand.
+const MOST_NAMES: usize = 1_000;
 const BUCKETS: usize = 20;
 const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 
@@ -39,7 +41,7 @@ pub struct Snapshot {
     pub hashrate: f64,
     /// Open connections, authorized or not.
     pub connections: usize,
-    /// Workers that are connected, or had a share in the last ten minutes.
+    /// Workers that are connected, or were in the last ten minutes.
     pub workers: Arc<[WorkerState]>,
     /// What is being mined on.
     pub tip: Option<Tip>,
@@ -214,6 +216,7 @@ pub(crate) struct Tally {
     connections: Cell<usize>,
     pub difficulty: Cell<f64>,
     pub unsaved_rejects: Cell<u64>,
+    seen_ms: Cell<u64>,
     last_share_ms: Cell<Option<u64>>,
     best: Cell<f64>,
     meter: RefCell<Meter>,
@@ -224,21 +227,23 @@ pub(crate) struct Tally {
 pub(crate) struct Tallies(HashMap<WorkerId, Rc<Tally>>);
 
 impl Tallies {
-    /// The tally of `worker`, who comes. With more than [`MOST_WORKERS`] the newcomer gets one that is shown
+    /// The tally of `worker`, who was seen just now. With more than [`MOST_WORKERS`] the newcomer gets one that is shown
     /// nowhere: its shares count all the same.
     pub fn of(&mut self, worker: &Arc<Worker>, now_ms: u64) -> Rc<Tally> {
         if self.0.len() >= MOST_WORKERS && !self.0.contains_key(&worker.id()) {
             return Rc::new(Tally::new(worker.clone(), now_ms));
         }
-        self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms))).clone()
+        let tally = self.0.entry(worker.id()).or_insert_with(|| Rc::new(Tally::new(worker.clone(), now_ms)));
+        tally.seen_ms.set(now_ms);
+        tally.clone()
     }
 
-    /// Everyone, without those who left and have nothing to show: names cost nothing, and come and go by the thousand.
+    /// Everyone, without those who left long ago, and without those who left nothing but their name if they are too many.
     pub fn states(&mut self, now_ms: u64) -> Vec<WorkerState> {
-        self.0.retain(|_, tally| {
-            let has_worked = tally.last_share_ms.get().is_some_and(|at_ms| now_ms < at_ms + WINDOW_MS);
-            tally.connections.get() > 0 || tally.unsaved_rejects.get() > 0 || has_worked
-        });
+        self.0.retain(|_, tally| tally.connections.get() > 0 || now_ms < tally.seen_ms.get() + WINDOW_MS);
+        if self.0.values().filter(|tally| tally.is_a_name()).count() > MOST_NAMES {
+            self.0.retain(|_, tally| !tally.is_a_name());
+        }
         self.0.values().map(|tally| tally.state(now_ms)).collect()
     }
 
@@ -258,6 +263,7 @@ impl Tally {
             connections: Cell::new(0),
             difficulty: Cell::new(0.0),
             unsaved_rejects: Cell::new(0),
+            seen_ms: Cell::new(now_ms),
             last_share_ms: Cell::new(None),
             best: Cell::new(0.0),
             meter: RefCell::new(Meter::new(now_ms)),
@@ -278,9 +284,15 @@ impl Tally {
 
     /// Counts an accepted share.
     pub fn share(&self, work: Work, hash_difficulty: f64, now_ms: u64) {
+        self.seen_ms.set(now_ms);
         self.last_share_ms.set(Some(now_ms));
         self.best.set(self.best.get().max(hash_difficulty));
         self.meter.borrow_mut().add(work, now_ms);
+    }
+
+    /// Whether there is nothing of it but a name: it is here no more, had no share, and none that is to be stored as refused.
+    fn is_a_name(&self) -> bool {
+        self.connections.get() == 0 && self.last_share_ms.get().is_none() && self.unsaved_rejects.get() == 0
     }
 
     fn state(&self, now_ms: u64) -> WorkerState {
@@ -389,23 +401,22 @@ mod tests {
             tally.come(&Arc::from(""), "V2");
             tally
         };
-        let [_here, gone, worked, refused] = ["here", "gone", "worked", "refused"].map(&mut come);
+        let [_here, worked, refused] = ["here", "worked", "refused"].map(&mut come);
         worked.share(1, 1.0, 1_000);
         refused.unsaved_rejects.set(1);
-        [gone, worked, refused].iter().for_each(|tally| tally.go());
+        [worked, refused].iter().for_each(|tally| tally.go());
+        (0..MOST_NAMES).for_each(|number| come(&number.to_string()).go());
+        assert_eq!(tallies.states(1_000).len(), MOST_NAMES + 3, "so many are shown a while longer");
+        tallies.of(&worker("one more"), 1_000);
         let mut names = |now_ms| -> Vec<String> {
-            let mut names: Vec<String> =
-                tallies.states(now_ms).iter().map(|state| state.name.to_string()).collect();
+            let states = tallies.states(now_ms);
             tallies.take_rejects().for_each(drop);
+            let mut names: Vec<String> = states.iter().map(|state| state.name.to_string()).collect();
             names.sort();
             names
         };
         assert_eq!(names(1_000), ["here", "refused", "worked"]);
-        assert_eq!(
-            names(1_000 + WINDOW_MS - 1),
-            ["here", "worked"],
-            "what was refused is in the spool by now"
-        );
+        assert_eq!(names(WINDOW_MS), ["here", "worked"], "what was refused is in the spool by now");
         assert_eq!(names(1_000 + WINDOW_MS), ["here"]);
     }
 
