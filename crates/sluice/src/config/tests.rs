@@ -52,7 +52,7 @@ fn what_is_wrong_is_said_with_its_place() {
     let error = load(&bought.replacen("payout = \"balance\"", "payout = \"coinbase\"", 1), &[]).unwrap_err();
     assert!(error.contains("the pool buys work and keeps blocks"), "{error}");
     check("slot_days = 90", "slot_days = 6", "ledger.slot_days = 6 is less than ledger.worker_days = 7");
-    check("worker_days = 7", "worker_days = -1", "worker_days");
+    check("worker_days = 7", "worker_days = -1", "invalid value: integer `-1`");
     check("min = 0.001", "min = 1e13", "vardiff.min");
     check("min = 0.001", "min = -1.0", "vardiff.min");
     check("min = 0.001", "min = 2000.0", "vardiff.start = 1024");
