@@ -94,7 +94,7 @@ fn solve_and_kill(pool: &mut Pool, miner: &mut Miner, point: Point) -> Found {
 
 /// Whether the ledger has the block, within the usual time.
 fn is_in_ledger(pool: &Pool, hash: &str) -> bool {
-    (0..40).any(|_| {
+    (0..100).any(|_| {
         thread::sleep(Duration::from_millis(100));
         pool.blocks().iter().any(|block| block.hash == hash && block.status == "immature")
     })
@@ -208,7 +208,9 @@ fn die_at_every_point_of_the_ledger(scheme: &'static str, payout: &'static str) 
         miner.wait_for_tip(&tip, SOON).unwrap();
         miner.mine(|tally| tally.sent == 0).unwrap();
         assert_eq!(miner.tally.blocks.len(), 1, "every share is a block here");
-        miner.tally.blocks[0].clone()
+        let block = miner.tally.blocks[0].clone();
+        wait_for("the node to have the block", SOON, || (node.hash_at(node.height()) == block).then_some(()));
+        block
     };
     // Something to divide by.
     let mut hashes: Vec<String> = finders.iter().map(|finder| find(&pool, finder)).collect();

@@ -165,7 +165,7 @@ fn c50_shares_sent_again_after_a_resume_are_duplicates_and_no_offence() {
     let user = miner(50);
     let mut wire = Wire::start(pool.port(), &user, "x");
     let job = wire.job();
-    let shares: Vec<Share> = (0..40).map(|seed| job.share(seed)).collect();
+    let shares: Vec<Share> = (0..150).map(|seed| job.share(seed)).collect();
     for share in &shares {
         assert_eq!(wire.submit(&user, share), 0);
     }
@@ -180,5 +180,5 @@ fn c50_shares_sent_again_after_a_resume_are_duplicates_and_no_offence() {
     for share in &shares {
         assert_eq!(back.submit(&user, share), 22);
     }
-    assert_eq!(back.submit(&user, &job.share(100)), 0, "it goes on");
+    assert_eq!(back.submit(&user, &job.share(1_000)), 0, "it goes on");
 }

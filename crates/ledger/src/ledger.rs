@@ -103,7 +103,7 @@ pub enum Point {
 }
 
 impl Point {
-    /// All of them.
+    /// Those on the way of shares and of blocks: the others are of what tidies up behind them.
     pub const ALL: [Self; 4] = [Self::Applied, Self::Committed, Self::Moved, Self::Settled];
 }
 

@@ -12,6 +12,7 @@ use stratum::{noise, v1::Lines};
 
 use crate::{
     Limits,
+    clock::Moment,
     closed::Closed,
     fading::Fading,
     gate::{Gate, Pass},
@@ -332,12 +333,12 @@ impl Connection {
 
     /// Bad submissions count against a connection, good ones make up for a tenth of one each. Late ones are nobody's
     /// fault (F-34, C-50). Returns the points.
-    pub fn weigh(&mut self, refused: &[(Option<usize>, Reason)], credits: usize, now_ms: u64) -> f64 {
+    pub fn weigh(&mut self, refused: &[(Option<usize>, Reason)], credits: usize, now: Moment) -> f64 {
+        let (may_repeat, now_ms) = (self.session.may_repeat(now.unix_ms), now.ms);
         let points = |reason: &Reason| match reason {
             Reason::Malformed => 5.0,
-            Reason::LowDifficulty | Reason::VersionMask | Reason::ExtranonceLength => 1.0,
-            // After a resume a miner may hand in all of two minutes again (C-50): that is not to close it.
-            Reason::Duplicate => 0.1,
+            Reason::Duplicate if may_repeat => 0.0,
+            Reason::LowDifficulty | Reason::Duplicate | Reason::VersionMask | Reason::ExtranonceLength => 1.0,
             Reason::TimeTooOld | Reason::TimeTooNew | Reason::Unauthorized | Reason::NotSubscribed => 0.2,
             Reason::UnknownMethod | Reason::UnknownJob | Reason::Stale | Reason::NotStored => 0.0,
         };

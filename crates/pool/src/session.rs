@@ -71,6 +71,15 @@ impl Session {
         }
     }
 
+    /// Whether what was handed in before may well come again: a miner that goes on with its session cannot know what was
+    /// answered to the one before (C-50).
+    pub fn may_repeat(&self, now_ms: u64) -> bool {
+        match self {
+            Self::V1(session) => session.may_repeat(now_ms),
+            Self::V2(_) => false,
+        }
+    }
+
     /// Whether this session is given work, and does not have that of this posting.
     pub fn lacks(&self, posting: u32) -> bool {
         match self {

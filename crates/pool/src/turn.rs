@@ -112,7 +112,7 @@ impl Turn {
     fn judged(&mut self, connection: &mut Connection, limits: &Limits, now: Moment) {
         let (credits, refused) = (&mut self.out.credits, &mut self.out.refused);
         let breadth = connection.session.breadth();
-        if connection.weigh(refused, credits.len(), now.ms) > f64::from(limits.points) * breadth {
+        if connection.weigh(refused, credits.len(), now) > f64::from(limits.points) * breadth {
             self.out.close.get_or_insert(Closed::BadSubmits);
         }
         if !credits.is_empty() {

@@ -28,6 +28,10 @@ use crate::{
 /// How long a session that never had work waits for the first, in milliseconds.
 const PATIENCE_MS: u64 = 15_000;
 
+/// How long a miner that came back may hand in again what it had handed in before, in milliseconds: cgminer tries for two
+/// minutes.
+const REPEATS_MS: u64 = 150_000;
+
 /// A V1 connection's state.
 pub struct Session {
     config: Arc<Config>,
@@ -45,8 +49,8 @@ pub struct Session {
     is_mask_said: bool,
     /// The difficulty last said.
     said: Option<Difficulty>,
-    /// Its channel is one that it had before.
-    is_resumed: bool,
+    /// Since when its channel is one that it had before.
+    resumed_ms: Option<u64>,
     /// A job has to be sent as soon as there may be another.
     owed: bool,
     pace: Pace,
@@ -69,7 +73,7 @@ impl Session {
             version_mask: 0,
             is_mask_said: false,
             said: None,
-            is_resumed: false,
+            resumed_ms: None,
             owed: false,
             pace: Pace::default(),
             without_work_ms: None,
@@ -91,6 +95,11 @@ impl Session {
         !self.workers.is_empty()
     }
 
+    /// See [`super::Session::may_repeat`].
+    pub fn may_repeat(&self, now_ms: u64) -> bool {
+        self.resumed_ms.is_some_and(|resumed_ms| now_ms.saturating_sub(resumed_ms) < REPEATS_MS)
+    }
+
     /// Whether this session is given work, and does not have that of this posting.
     pub fn lacks(&self, posting: u32) -> bool {
         self.is_authorized() && self.channel.as_ref().is_some_and(|channel| !channel.has(posting))
@@ -101,7 +110,7 @@ impl Session {
     /// Who never said for whom it works has had no job, and has nothing to come back to.
     pub fn end(self, now_ms: u64) {
         if let Some(channel) = self.channel {
-            if self.workers.is_empty() && !self.is_resumed {
+            if self.workers.is_empty() && self.resumed_ms.is_none() {
                 return self.space.give_back(&channel.seat().extranonce1, false, now_ms);
             }
             if let (Some(worker), Some(proven)) = (self.workers.first(), channel.vardiff.proven()) {
@@ -201,7 +210,7 @@ impl Session {
         if first {
             self.channel = match self.space.take(session, now.ms) {
                 Some(Taken::Resumed(channel)) => {
-                    self.is_resumed = true;
+                    self.resumed_ms = Some(now.ms);
                     Some(*channel)
                 }
                 Some(Taken::Fresh(seat)) => Some(Channel::new(seat, self.config.vardiff, now.ms)),
@@ -298,7 +307,8 @@ impl Session {
     /// Goes on at the difficulty that the first worker had when it left, once both it and the channel are there. What
     /// the miner wishes comes after this, and so before it.
     fn recall(&mut self, now: Now<'_>) {
-        let (Some(worker), Some(channel), false) = (self.workers.first(), &mut self.channel, self.is_resumed)
+        let (Some(worker), Some(channel), false) =
+            (self.workers.first(), &mut self.channel, self.resumed_ms.is_some())
         else {
             return;
         };

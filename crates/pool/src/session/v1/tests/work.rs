@@ -15,8 +15,9 @@ async fn c27_configured_again_while_it_mines() {
     };
     let wanted = json!([["version-rolling"], {"version-rolling.mask": "0000e000"}]);
     let lines = desk.ask(5, "mining.configure", wanted.clone());
-    assert_eq!(methods(&lines), ["reply", "mining.notify"], "a job to roll at once");
-    accepted(&desk.ask(4, "mining.submit", rolled(&lines[1])));
+    let order = ["reply", "mining.set_version_mask", "mining.notify"];
+    assert_eq!(methods(&lines), order, "a job to roll at once");
+    accepted(&desk.ask(4, "mining.submit", rolled(&lines[2])));
     assert_eq!(code(&desk.ask(4, "mining.submit", rolled(&first))), 20, "given without a mask");
     assert_eq!(methods(&desk.ask(6, "mining.configure", wanted)), ["reply"], "nothing new");
 }
