@@ -18,6 +18,10 @@ END $$;
 
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, sluice_pool, sluice_reader;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC, sluice_pool, sluice_reader;
+DO $$
+BEGIN
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, sluice_pool, sluice_reader', current_database());
+END $$;
 GRANT USAGE ON SCHEMA public TO sluice_pool, sluice_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO sluice_pool, sluice_reader;
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO sluice_pool;
@@ -25,5 +29,8 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_pool;
 -- Ranges of slots are tables, which the pool may make and drop in no other way than by these.
 GRANT EXECUTE ON FUNCTION slots_extend(BIGINT, BIGINT), slots_drop(TEXT, BIGINT) TO sluice_pool;
 -- What is written there stays as it is.
+-- Whose an address is stays as it is.
+REVOKE UPDATE, DELETE ON miner FROM sluice_pool;
+GRANT UPDATE (rest) ON miner TO sluice_pool;
 REVOKE UPDATE, DELETE, TRUNCATE ON txn, entry, segment, set_aside FROM sluice_pool;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON _sqlx_migrations FROM sluice_pool;

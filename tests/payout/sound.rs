@@ -216,7 +216,54 @@ fn corruptions(is_postgres: bool) -> Vec<(&'static str, &'static str, &'static s
             "UPDATE txn SET kind = 'fund' WHERE idem_key = 'fund:f2'",
             "fund:f2 is a transaction of another kind",
         ),
+        theft("return", "return:99", (9, 17), "return:99 is a transaction of no batch"),
+        theft("correction", "correction:operator:zz", (9, 17), "correction:operator:zz corrects other than one miner"),
+        theft("correction", "correction:slot:abc", (2, 9), "correction:slot:abc was done by hand, and has no reason"),
+        theft("slot", "slot:none:1", (2, 9), "slot:none:1 is about no slot"),
+        // What one was paid is said to have been another's.
+        (
+            "UPDATE entry SET amount_msat = amount_msat - 5 WHERE account_id = 10 AND txn_id = (SELECT id FROM txn WHERE idem_key = 'paid:1:1');
+             UPDATE entry SET amount_msat = amount_msat + 5 WHERE account_id = 18 AND txn_id = (SELECT id FROM txn WHERE idem_key = 'paid:1:1');
+             UPDATE account SET balance_msat = balance_msat - 5 WHERE id = 10; UPDATE account SET balance_msat = balance_msat + 5 WHERE id = 18",
+            "UPDATE entry SET amount_msat = amount_msat + 5 WHERE account_id = 10 AND txn_id = (SELECT id FROM txn WHERE idem_key = 'paid:1:1');
+             UPDATE entry SET amount_msat = amount_msat - 5 WHERE account_id = 18 AND txn_id = (SELECT id FROM txn WHERE idem_key = 'paid:1:1');
+             UPDATE account SET balance_msat = balance_msat + 5 WHERE id = 10; UPDATE account SET balance_msat = balance_msat - 5 WHERE id = 18",
+            "paid:1:1 moves otherwise than its batch pays",
+        ),
+        // The next batch would pay somebody else.
+        (
+            "UPDATE miner SET address = 'x' || address WHERE id = 1",
+            "UPDATE miner SET address = substr(address, 2) WHERE id = 1",
+            "worker 1 is not who its shares were for",
+        ),
     ]
+}
+
+/// Five millisatoshi from one account to another, as whoever knows double entry would write it.
+fn theft(
+    kind: &str,
+    key: &str,
+    (from, to): (u32, u32),
+    expect: &'static str,
+) -> (&'static str, &'static str, &'static str) {
+    let balances = |sign: &str, back: &str| {
+        format!(
+            "UPDATE account SET balance_msat = balance_msat {sign} 5 WHERE id = {to}; \
+             UPDATE account SET balance_msat = balance_msat {back} 5 WHERE id = {from}"
+        )
+    };
+    let plant = format!(
+        "INSERT INTO entry (txn_id, account_id, amount_msat) SELECT MAX(id) + 1, {from}, -5 FROM txn; \
+         INSERT INTO entry (txn_id, account_id, amount_msat) SELECT MAX(id) + 1, {to}, 5 FROM txn; \
+         INSERT INTO txn (id, kind, idem_key, created_ms) SELECT MAX(id) + 1, '{kind}', '{key}', 0 FROM txn; {}",
+        balances("+", "-")
+    );
+    let mend = format!(
+        "DELETE FROM entry WHERE txn_id = (SELECT id FROM txn WHERE idem_key = '{key}'); \
+         DELETE FROM txn WHERE idem_key = '{key}'; {}",
+        balances("-", "+")
+    );
+    (plant.leak(), mend.leak(), expect)
 }
 
 /// Files that are not what they were.

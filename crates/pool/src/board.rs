@@ -310,7 +310,17 @@ impl Posting {
     }
 }
 
+/// How many jobs are remembered by who was given them, the stale ones too, so that a late share is told apart from nonsense.
+const REMEMBERED: usize = 64;
+/// As many of those that only one address has: each is 2 kB that nobody shares. The last of them is some minutes old.
+const REMEMBERED_OWN: usize = 8;
+
 impl Work {
+    /// How many jobs like this one are remembered by a session.
+    pub fn remembered(&self) -> usize {
+        if self.payee.is_some() { REMEMBERED_OWN } else { REMEMBERED }
+    }
+
     /// The job as V2 says it: encoded once, whoever asks first. `None` if V2 cannot say it.
     pub fn frames(&self) -> Option<&Frames> {
         self.frames.get_or_init(|| Frames::new(self)).as_ref()

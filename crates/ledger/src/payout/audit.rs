@@ -1,13 +1,18 @@
 //! Do the payments hold together? What the tables of payouts say is compared with the journal, and with the bytes.
 
-use bdk_wallet::bitcoin::{Transaction, consensus::deserialize};
-use sqlx::{AnyConnection, Row};
+use std::collections::BTreeMap;
 
-use super::rows::{failed, to_txid};
-use crate::{Ledger, LedgerError};
+use bdk_wallet::bitcoin::{Transaction, consensus::deserialize};
+use sqlx::{AnyConnection, Row, any::AnyRow};
+
+use super::{
+    amounts::{self, FeeFrom},
+    rows::{failed, to_txid},
+};
+use crate::{Ledger, LedgerError, journal::Account};
 
 /// Each finds nothing in good books; what it finds are a text and, where it says `{}`, what stands there.
-const FAULTS: [(&str, &str); 5] = [
+const FAULTS: [(&str, &str); 4] = [
     (
         "the balance in flight of {} is not what the batches on their way pay to it",
         "SELECT m.address AS what FROM miner m LEFT JOIN account a ON a.id = m.id * 8 + 3 \
@@ -37,11 +42,6 @@ const FAULTS: [(&str, &str); 5] = [
          OR back <> settlements - CASE WHEN state = 'paid' THEN 1 ELSE 0 END \
          OR returned <> CASE WHEN state = 'returned' THEN 1 ELSE 0 END",
     ),
-    (
-        "{} is a transaction of no batch, and the journal has money in flight for it",
-        "SELECT t.idem_key AS what FROM txn t WHERE t.kind = 'payout' \
-         AND NOT EXISTS (SELECT 1 FROM payout p WHERE t.idem_key = 'payout:' || CAST(p.id AS TEXT))",
-    ),
 ];
 
 impl Ledger {
@@ -60,8 +60,98 @@ pub(crate) async fn payments(snapshot: &mut AnyConnection) -> Result<Vec<String>
             findings.push(fault.replace("{}", &what));
         }
     }
+    findings.extend(moves(snapshot).await?);
     findings.extend(bytes(snapshot).await?);
     Ok(findings)
+}
+
+/// By account, millisatoshi; without those that come to nothing.
+type Moves = BTreeMap<i64, i64>;
+
+/// A batch as it was planned, and what its transactions leave to the network.
+struct Plan {
+    from: FeeFrom,
+    items: Vec<(i64, u64)>,
+    fees: Vec<u64>,
+}
+
+/// Each transaction of the journal about a payment must move what follows from its batch, and nothing else.
+async fn moves(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError> {
+    let plans = plans(snapshot).await?;
+    let sql = "SELECT t.idem_key, e.account_id, e.amount_msat FROM txn t JOIN entry e ON e.txn_id = t.id \
+               WHERE t.kind IN ('payout', 'paid', 'return') OR t.idem_key LIKE 'reorg:payout:%' ORDER BY t.id";
+    let mut told: BTreeMap<String, Moves> = BTreeMap::new();
+    for row in sqlx::query(sql).fetch_all(snapshot).await.map_err(failed)? {
+        let amount: i64 = row.try_get("amount_msat").map_err(failed)?;
+        let moves = told.entry(row.try_get("idem_key").map_err(failed)?).or_default();
+        moves.insert(row.try_get("account_id").map_err(failed)?, amount);
+    }
+    let mut findings = Vec::new();
+    for (key, moved) in told {
+        let batch = key.trim_start_matches("reorg:").split(':').nth(1).and_then(|id| id.parse::<i64>().ok());
+        let Some(plan) = batch.and_then(|batch| plans.get(&batch)) else {
+            findings.push(format!("{key} is a transaction of no batch"));
+            continue;
+        };
+        if !plan.may_move(&key).contains(&moved) {
+            findings.push(format!("{key} moves otherwise than its batch pays"));
+        }
+    }
+    Ok(findings)
+}
+
+async fn plans(snapshot: &mut AnyConnection) -> Result<BTreeMap<i64, Plan>, LedgerError> {
+    let unsigned = |row: &AnyRow, name: &str| -> Result<u64, LedgerError> {
+        let number: i64 = row.try_get(name).map_err(failed)?;
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    let mut plans = BTreeMap::new();
+    for row in
+        sqlx::query("SELECT id, fee_from FROM payout").fetch_all(&mut *snapshot).await.map_err(failed)?
+    {
+        let from: String = row.try_get("fee_from").map_err(failed)?;
+        let from = FeeFrom::parse(&from).unwrap_or(FeeFrom::Pool);
+        let plan = Plan { from, items: Vec::new(), fees: Vec::new() };
+        plans.insert(row.try_get("id").map_err(failed)?, plan);
+    }
+    let items = "SELECT payout_id, miner_id, sats FROM payout_item ORDER BY payout_id, miner_id";
+    for row in sqlx::query(items).fetch_all(&mut *snapshot).await.map_err(failed)? {
+        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
+        if let Some(plan) = plans.get_mut(&batch) {
+            plan.items.push((row.try_get("miner_id").map_err(failed)?, unsigned(&row, "sats")?));
+        }
+    }
+    let fees = sqlx::query("SELECT payout_id, fee_sats FROM payout_tx").fetch_all(snapshot).await;
+    for row in fees.map_err(failed)? {
+        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
+        if let Some(plan) = plans.get_mut(&batch) {
+            plan.fees.push(unsigned(&row, "fee_sats")?);
+        }
+    }
+    Ok(plans)
+}
+
+impl Plan {
+    /// What the transaction with this key may move: of a payment, by whichever version was confirmed.
+    fn may_move(&self, key: &str) -> Vec<Moves> {
+        let planned = amounts::planned(&self.items);
+        let paid = || self.fees.iter().filter_map(|fee| amounts::paid(&self.items, *fee, self.from));
+        let entries: Vec<_> = match key.split(':').next() {
+            Some("payout") => planned.into_iter().collect(),
+            Some("return") => planned.map(amounts::reversed).into_iter().collect(),
+            Some("paid") => paid().collect(),
+            _ => paid().map(amounts::reversed).collect(),
+        };
+        let summed = |entries: Vec<(Account, i64)>| {
+            let mut moves = Moves::new();
+            entries
+                .into_iter()
+                .for_each(|(account, amount)| *moves.entry(account.id()).or_default() += amount);
+            moves.retain(|_, amount| *amount != 0);
+            moves
+        };
+        entries.into_iter().map(summed).collect()
+    }
 }
 
 /// The stored bytes must be the transaction that they are said to be.

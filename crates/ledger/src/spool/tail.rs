@@ -288,6 +288,14 @@ impl Tail {
             };
             let Some(segment) = next else { return Ok(None) };
             if segment.sequence != self.at.segment {
+                if self.at.offset > 0 {
+                    tracing::error!(
+                        writer = self.writer,
+                        segment = self.at.segment,
+                        byte = self.at.offset,
+                        "a segment that was read up to here is gone from the spool: the shares behind that are lost"
+                    );
+                }
                 self.at = Position { segment: segment.sequence, offset: 0 };
             }
             let file = File::open(&segment.path).map_err(failed("open", &segment.path))?;

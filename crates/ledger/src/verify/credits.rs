@@ -29,8 +29,9 @@ pub(super) async fn blocks(
     let sql = "SELECT b.id, b.hash, b.state, b.matured, b.scheme, b.reward_msat, b.subsidy_msat, b.fee_msat, b.credits, \
                CAST(b.window_work AS TEXT) AS window_work, COALESCE(b.slot_id, 0) AS slot, \
                CASE WHEN b.terms_id IS NULL THEN 0 ELSE COALESCE(b.window_bits, b.bits) END AS window_bits, \
+               COALESCE(t.fee_ppm, -1) AS fee_ppm, \
                (SELECT COUNT(*) FROM txn t WHERE t.block_id = b.id AND t.kind = 'reward') AS rewards \
-               FROM block b ORDER BY b.id DESC";
+               FROM block b LEFT JOIN terms t ON t.id = b.terms_id ORDER BY b.id DESC";
     let mut windows = 0;
     for row in rows(snapshot, sql).await? {
         let id = integer(&row, "id")?;
@@ -63,9 +64,14 @@ pub(super) async fn blocks(
             (matches!(state.as_str(), "immature" | "mature"), integer(&row, "matured")? == 1);
         let subsidy = integer(&row, "subsidy_msat")?;
         let of = |msat: i64| u64::try_from(msat).unwrap_or(0);
-        let division = Reward { subsidy: of(subsidy), fees: of(reward.saturating_sub(subsidy)) }
-            .divide(of(fee), &weights);
-        let division = match division {
+        let value = Reward { subsidy: of(subsidy), fees: of(reward.saturating_sub(subsidy)) };
+        if let Ok(ppm) = u32::try_from(integer(&row, "fee_ppm")?)
+            && !is_solo
+            && value.fee(ppm, &weights) != of(fee)
+        {
+            findings.push(format!("{name} has another fee than its terms say"));
+        }
+        let division = match value.divide(of(fee), &weights) {
             Ok(division) => division,
             Err(error) => {
                 findings.push(format!("{name}: {error}"));
@@ -92,6 +98,9 @@ pub(super) async fn blocks(
         }
         if !is_right {
             findings.push(format!("{name} is credited otherwise than its weights say"));
+        }
+        if on_chain && !posted.is_ripe(matured) {
+            findings.push(format!("{name} has credits that are not as mature as it is"));
         }
         let given = on_chain || matured;
         let fees = if given { i128::from(fee) } else { 0 };
@@ -129,6 +138,17 @@ struct Posted {
     fees: i128,
     rewards: i128,
     reserve: i128,
+    /// Of all that was credited, what is not mature, and what is.
+    immature: i128,
+    mature: i128,
+}
+
+impl Posted {
+    /// Whether what a block on chain has given is immature until it is deep enough, and nothing of it afterwards. A coinbase
+    /// may have paid balances of before, which are taken from what was available.
+    fn is_ripe(&self, matured: bool) -> bool {
+        if matured { self.immature == 0 } else { self.mature <= 0 }
+    }
 }
 
 async fn posted(snapshot: &mut AnyConnection, block: i64) -> Result<Posted, LedgerError> {
@@ -144,6 +164,13 @@ async fn posted(snapshot: &mut AnyConnection, block: i64) -> Result<Posted, Ledg
             Account::Reserve | Account::ReserveImmature => &mut posted.reserve,
         };
         *sum += i128::from(amount);
+        match account {
+            Account::Miner(_, Purse::Immature) | Account::FeeImmature | Account::ReserveImmature => {
+                posted.immature += i128::from(amount);
+            }
+            Account::Miner(..) | Account::FeeAvailable => posted.mature += i128::from(amount),
+            _ => {}
+        }
     }
     Ok(posted)
 }

@@ -1,13 +1,14 @@
 //! Every transaction must be of the kind that its key says, move only what its kind moves, and be about something: so nobody
-//! writes himself a credit that no block, slot or batch stands for. What was done by hand has a reason.
+//! writes himself a credit that no block, slot or batch stands for. What was done by hand has a reason, and workers are whose
+//! they were.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row};
 
-use super::{Findings, rows, text};
-use crate::LedgerError;
+use super::{Findings, failed, integer, rows, text};
+use crate::{LedgerError, WorkerId};
 
 /// Each finds nothing in good books; `{}` is the key of a transaction.
-const FAULTS: [(&str, &str); 4] = [
+const FAULTS: [(&str, &str); 6] = [
     (
         "{} moves accounts that a transaction of its kind does not",
         "SELECT DISTINCT t.idem_key AS what FROM txn t JOIN entry e ON e.txn_id = t.id WHERE NOT CASE \
@@ -27,7 +28,17 @@ const FAULTS: [(&str, &str); 4] = [
     (
         "{} was done by hand, and has no reason",
         "SELECT idem_key AS what FROM txn WHERE COALESCE(reason, '') = '' \
-         AND (kind = 'fund' OR idem_key LIKE 'correction:operator:%') ORDER BY id",
+         AND kind IN ('fund', 'correction') ORDER BY id",
+    ),
+    (
+        "{} corrects other than one miner's balance",
+        "SELECT t.idem_key AS what FROM txn t WHERE t.kind = 'correction' \
+         AND (SELECT COUNT(*) FROM entry e WHERE e.txn_id = t.id AND e.account_id >= 8) <> 1 ORDER BY t.id",
+    ),
+    (
+        "{} is about no slot",
+        "SELECT idem_key AS what FROM txn WHERE kind = 'slot' \
+         AND idem_key NOT IN (SELECT 'slot:' || CAST(id AS TEXT) || ':1' FROM slot) ORDER BY id",
     ),
     (
         "{} is a transaction of another kind than its key says",
@@ -40,6 +51,24 @@ pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, Ledg
     for (fault, sql) in FAULTS {
         for row in rows(snapshot, sql).await? {
             findings.push(fault.replace("{}", &text(&row, "what")?));
+        }
+    }
+    findings.extend(names(snapshot).await?);
+    Ok(findings)
+}
+
+/// A worker's key is made of its address and name: so an address that was changed afterwards is found.
+async fn names(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+    let sql =
+        "SELECT w.id, w.key, w.name, m.address FROM worker w JOIN miner m ON m.id = w.miner_id ORDER BY w.id";
+    let mut findings = Findings::new();
+    for row in rows(snapshot, sql).await? {
+        let key: Vec<u8> = row.try_get("key").map_err(failed)?;
+        let identity = format!("{}.{}", text(&row, "address")?, text(&row, "name")?);
+        if key != WorkerId::of(&identity).0 {
+            let id = integer(&row, "id")?;
+            findings
+                .push(format!("worker {id} is not who its shares were for: {identity:?} has another key"));
         }
     }
     Ok(findings)

@@ -11,8 +11,6 @@ use super::{
 };
 use crate::{VardiffConfig, board::Work, fading::Fading, space::Seat, vardiff::Vardiff};
 
-/// How many jobs are remembered, the stale ones too, so that a late share is told apart from nonsense.
-const JOBS: usize = 64;
 /// How long after the difficulty was lowered a share of an older job may meet just the new one: some firmware applies
 /// the new difficulty to the job that it is mining (C-37). In milliseconds.
 const GRACE_MS: u64 = 15_000;
@@ -145,7 +143,7 @@ impl Channel {
                 self.lowered = None;
             }
         }
-        if self.jobs.len() == JOBS {
+        while self.jobs.len() >= work.remembered() {
             self.jobs.pop_front();
         }
         let terms = last.filter(|last| **last == terms).unwrap_or_else(|| Arc::new(terms));

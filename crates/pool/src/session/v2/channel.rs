@@ -169,8 +169,7 @@ impl Channel {
 
     /// Notes that it alone is given `work`.
     pub fn give(&mut self, from: u64, work: Arc<Work>) {
-        self.own.retain(|(_, other)| other.tip == work.tip);
-        if self.own.len() == JOBS {
+        while self.own.len() >= work.remembered().min(JOBS) {
             self.own.remove(0);
         }
         self.own.push((from, work));

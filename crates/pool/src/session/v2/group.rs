@@ -6,9 +6,6 @@ use ledger::{Class, Worker};
 
 use crate::board::Work;
 
-/// How many jobs are remembered, the stale ones too, so that a late share is told apart from nonsense.
-const JOBS: usize = 64;
-
 /// See the module.
 pub(super) struct Group {
     /// One of those whom its coinbase pays.
@@ -79,7 +76,7 @@ impl Group {
     /// Notes that all of its channels are given `work`, which is of `posting`.
     pub fn give(&mut self, from: u64, work: Arc<Work>, posting: u32) {
         self.posting = Some(posting);
-        if self.jobs.len() == JOBS {
+        while self.jobs.len() >= work.remembered() {
             self.jobs.pop_front();
         }
         self.jobs.push_back((from, work));

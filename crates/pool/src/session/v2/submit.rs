@@ -1,5 +1,7 @@
 //! Shares.
 
+use std::sync::Arc;
+
 use share::{Reason, Rules, Submission, Work};
 use stratum::{
     reason,
@@ -88,20 +90,11 @@ impl Session {
         let (channel, group, seen) = of_channel
             .filter(|(channel, ..)| channel.kind.is_standard() != share.is_extended)
             .ok_or((None, Reason::NotSubscribed))?;
-        let index = match name_of(channel, share.name) {
-            Some(known) => known,
-            None if self.names >= self.config.limits.workers => {
-                out.limited.push(Limited::Workers);
-                channel.worker
-            }
-            None => {
-                let joined = introduce(channel, share.name, &mut self.crew, out);
-                self.names += usize::from(joined.is_some());
-                joined.unwrap_or(channel.worker)
-            }
-        };
-        let refused = |reason| (Some(index), reason);
-        let finder = self.crew.worker(index).ok_or(refused(Reason::Unauthorized))?;
+        // A name that has nothing to show for itself yet is that of the channel's worker: anybody can make up names.
+        let known = name_of(channel, share.name);
+        let whose = known.unwrap_or(channel.worker);
+        let refused = |reason| (Some(whose), reason);
+        let (crew, names, most) = (&mut self.crew, &mut self.names, self.config.limits.workers);
 
         let job = channel.job(share.job_id).or_else(|| group.job(share.job_id));
         let (from, work) = job.ok_or(refused(Reason::UnknownJob))?;
@@ -117,14 +110,19 @@ impl Session {
         let now_seconds = u32::try_from(now.ms / 1000).unwrap_or(u32::MAX);
         let rules = Rules { target, version_mask: VERSION_MASK, now: now_seconds, stale };
         let verdict = share::check(&work.job, &submission, &rules);
-        out.solved.extend(seen.solution(&verdict, work, &submission, Some(finder), now.ms));
+        let (height, bits) = (work.job.height, work.job.bits);
+        if verdict.is_block {
+            let work = work.clone();
+            let index = known.unwrap_or_else(|| introduce(channel, share.name, crew, (names, most), out));
+            let finder = crew.worker(index).map(Arc::as_ref);
+            out.solved.extend(seen.solution(&verdict, &work, &submission, finder, now.ms));
+        }
         if terms.is_none() && !stale {
             return Err(refused(Reason::UnknownJob));
         }
         verdict.share.map_err(refused)?;
 
         let is_current = target == channel.target();
-        let (height, bits) = (work.job.height, work.job.bits);
         let earned = Earned { work: worth, is_current, hash: verdict.hash, height, bits };
         if now.storing && !seen.credit(&verdict.hash) {
             return Err(refused(Reason::Duplicate));
@@ -135,7 +133,10 @@ impl Session {
             return Err(refused(Reason::NotStored));
         }
         channel.has_earned = true;
-        out.credits.push(earned.credit(index, finder.id(), now.ms));
+        let known = name_of(channel, share.name);
+        let index = known.unwrap_or_else(|| introduce(channel, share.name, crew, (names, most), out));
+        let worker = crew.worker(index).ok_or((Some(index), Reason::Unauthorized))?;
+        out.credits.push(earned.credit(index, worker.id(), now.ms));
         Ok(worth)
     }
 }
@@ -148,15 +149,28 @@ fn name_of(channel: &Channel, name: &[u8]) -> Option<usize> {
     }
 }
 
-/// Takes in the worker of a new name, which is paid like whose channel it is. `None` if the name cannot be read, or there
-/// are too many.
-fn introduce(channel: &mut Channel, name: &[u8], crew: &mut Crew, out: &mut Outcome) -> Option<usize> {
-    let text = str::from_utf8(name).ok()?;
-    let worker = crew.worker(channel.worker)?.named(text);
-    let index = crew.join(worker, out)?;
+/// Takes in the worker of a new name, which is paid like whose channel it is: that one is meant if the name cannot be read,
+/// or if there are as many names as may be.
+fn introduce(
+    channel: &mut Channel,
+    name: &[u8],
+    crew: &mut Crew,
+    (names, most): (&mut usize, usize),
+    out: &mut Outcome,
+) -> usize {
+    if *names >= most {
+        out.limited.push(Limited::Workers);
+        return channel.worker;
+    }
+    let joined = str::from_utf8(name).ok().and_then(|text| {
+        let worker = crew.worker(channel.worker)?.named(text);
+        crew.join(worker, out)
+    });
+    let Some(index) = joined else { return channel.worker };
+    *names += 1;
     channel.names.insert(name.into(), index);
     out.shown.push((index, channel.difficulty()));
-    Some(index)
+    index
 }
 
 fn refuse(

@@ -281,6 +281,41 @@ async fn names_are_bounded_and_those_beyond_are_their_channels() {
 }
 
 #[tokio::test]
+async fn a_name_is_nobody_until_there_is_a_share_to_it() {
+    let mut desk = Desk::set_up(0).await;
+    desk.say(&RequestExtensions { request_id: 1, requested_extensions: Seq64K::new(&[2]).unwrap() });
+    let mut client = desk.extended();
+    let good = client.share();
+    let submit = |desk: &mut Desk, share: Share, name: &str| {
+        let mut frame = Vec::new();
+        let name = stratum::v2::wire::Bytes::new(name.as_bytes()).unwrap();
+        encode_share_of(&share.extended(&[0xab; 8]), name, &mut frame);
+        names(&desk.frame(&frame))[0].0
+    };
+    assert_eq!(submit(&mut desk, Share { job: good.job + 1, ..good }, "unknown"), "error");
+    assert_eq!(submit(&mut desk, Share { time: good.time - 101, ..good }, "early"), "error");
+    assert_eq!(submit(&mut desk, good, "rig"), "success");
+    assert_eq!(submit(&mut desk, good, "twice"), "error");
+    let known: Vec<&str> = desk.out.authorized.iter().map(|(_, worker)| worker.name()).collect();
+    assert_eq!(known, ["w", "rig"]);
+    assert!(desk.out.refused.iter().all(|(worker, _)| *worker == Some(0)), "{:?}", desk.out.refused);
+}
+
+#[tokio::test]
+async fn one_address_alone_has_few_jobs_remembered() {
+    let mut desk = Desk::with(Scheme::Solo, |_| ()).await;
+    desk.setup(0, 2..=2, 0);
+    let mut client = desk.extended();
+    let first = client.share();
+    for _ in 0..7 {
+        client.hear(&desk.template(template(1, BLOCK_BITS)).await);
+    }
+    assert_eq!(names(&first.submit(&mut desk))[0].0, "success", "the last of eight");
+    client.hear(&desk.template(template(1, BLOCK_BITS)).await);
+    assert_eq!(code(&Share { nonce: first.nonce + 1, ..first }.submit(&mut desk)), "invalid-job-id");
+}
+
+#[tokio::test]
 async fn difficulty_follows_speed_and_each_change_is_said_with_a_job() {
     let mut desk = Desk::set_up(0).await;
     let mut client = desk.extended();
