@@ -516,7 +516,10 @@ async fn roles_make_and_drop_ranges_only() {
         let error = execute(&mut reader, sql).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{sql}: {error}");
     }
-    // A temporary table of the caller's is not taken for one of the ledger's.
+    // A temporary table of the caller's, if it might make one, is not taken for one of the ledger's.
+    let give = "DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO sluice_pool', current_database()); END $$";
+    let owner = rig.url.replace("sluice_pool@", "postgres@");
+    execute(&mut sqlx::AnyConnection::connect(&owner).await.unwrap(), give).await.unwrap();
     execute(&mut raw, "CREATE TEMPORARY TABLE slot_work_9 (mine BIGINT)").await.unwrap();
     execute(&mut raw, "BEGIN; SELECT slots_drop('slot_work', 9)").await.unwrap();
     assert_eq!(execute(&mut raw, "SELECT mine FROM slot_work_9").await.unwrap(), 0);
@@ -524,7 +527,6 @@ async fn roles_make_and_drop_ranges_only() {
     let report = Audit::open(&as_reader, &rig.dir.path().join("spool")).unwrap().verify(None).await;
     assert!(report.is_ok_and(|report| report.findings.is_empty()));
     // Without the role script a pool says what is wrong, and sets nothing aside.
-    let owner = rig.url.replace("sluice_pool@", "postgres@");
     let mut raw = sqlx::AnyConnection::connect(&owner).await.unwrap();
     execute(&mut raw, "REVOKE ALL ON FUNCTION slots_extend(BIGINT, BIGINT) FROM sluice_pool").await.unwrap();
     for number in 11..=12 {
