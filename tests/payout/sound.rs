@@ -234,7 +234,7 @@ fn corruptions(is_postgres: bool) -> Vec<(&'static str, &'static str, &'static s
         (
             "UPDATE miner SET address = 'x' || address WHERE id = 1",
             "UPDATE miner SET address = substr(address, 2) WHERE id = 1",
-            "worker 1 is not who its shares were for",
+            "is not who its shares were for",
         ),
     ]
 }
