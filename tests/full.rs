@@ -109,6 +109,11 @@ fn blocks_go_on_while_the_disk_is_full() {
         miner.tally.acknowledged
     };
     assert_eq!(find(&pool, "before"), 1);
+    // Else its record is put into the spool again at the next start, which makes room there.
+    wait_for("the block to be settled", SOON, || {
+        pool.log().contains("our block is on the chain").then_some(())
+    });
+    wait_for("the block to be in the ledger", SOON, || (pool.blocks().len() == 1).then_some(()));
     pool.kill(); // its window has room
     pool.start_again();
     disk.fill(&pool);

@@ -271,6 +271,9 @@ impl Session {
         if self.workers.len() > 1 {
             return false;
         }
+        if self.channel.is_some() {
+            say_mask(self.version_mask, &mut self.is_mask_said, out);
+        }
         self.recall(now);
         let wishes = Wishes::parse(password.unwrap_or_default());
         self.suggest(Wishes { start: wishes.start.or(self.wishes.start), ..wishes }, now);
@@ -407,15 +410,21 @@ impl Session {
                 return;
             }
         };
-        if self.version_mask != 0 && !std::mem::replace(&mut self.is_mask_said, true) {
-            encode::set_version_mask(&mut out.reply, self.version_mask); // C-14
-        }
+        say_mask(self.version_mask, &mut self.is_mask_said, out);
         if self.said != Some(difficulty) {
             encode::set_difficulty(&mut out.reply, difficulty);
             self.said = Some(difficulty);
         }
         work.notify.write(&mut out.reply, work.id, work.job.time, clean);
         channel.give(work, posting.id, worker, self.version_mask, now.ms);
+    }
+}
+
+/// Says what was negotiated, once: after authorize and before the job that it is for (C-14), never between a request of the
+/// start and its reply (C-12).
+fn say_mask(mask: u32, is_said: &mut bool, out: &mut Outcome) {
+    if mask != 0 && !std::mem::replace(is_said, true) {
+        encode::set_version_mask(&mut out.reply, mask);
     }
 }
 
