@@ -302,6 +302,9 @@ impl Session {
         let min = configure.minimum_difficulty.flatten();
         let version_mask = self.version_mask;
         encode::configured(&mut out.reply, id, &Configured { wanted: configure, version_mask });
+        if self.is_authorized() && self.channel.is_some() {
+            say_mask(self.version_mask, &mut self.is_mask_said, out);
+        }
         // A job keeps the mask that it was given with (C-27), so another mask takes another job.
         let is_other_mask = self.version_mask != before && self.said.is_some();
         (min.is_some() && self.suggest(Wishes { start: None, min }, now)) || is_other_mask
