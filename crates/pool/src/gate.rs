@@ -1,5 +1,5 @@
 //! Who may connect: how many in all, per address and per network, and who is banned for a while. The same for the channels
-//! of V2 ([`allowance`]).
+//! of V2 (`allowance`).
 //!
 //! A farm behind one address is not punished for one bad machine in it: what a connection does wrong closes that
 //! connection, and its address is banned only while nobody there does honest work. Of IPv6 a /64 counts as one address.
