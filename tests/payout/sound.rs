@@ -204,7 +204,37 @@ fn corruptions(is_postgres: bool) -> Vec<(&'static str, &'static str, &'static s
         (
             leak(format!("CREATE TABLE kept AS SELECT txid, raw FROM payout_tx; UPDATE payout_tx SET raw = {bytes}")),
             "UPDATE payout_tx SET raw = (SELECT raw FROM kept WHERE kept.txid = payout_tx.txid); DROP TABLE kept",
-            "the stored bytes of a transaction of batch 1 are not that transaction",
+            "transaction 0 of batch 1 has stored bytes that are not that transaction",
+        ),
+        (
+            "UPDATE payout SET fee_from = CASE fee_from WHEN 'pool' THEN 'miners' ELSE 'pool' END",
+            "UPDATE payout SET fee_from = CASE fee_from WHEN 'pool' THEN 'miners' ELSE 'pool' END",
+            "transaction 0 of batch 1 pays otherwise than its batch says",
+        ),
+        (
+            "UPDATE payout_tx SET fee_sats = fee_sats + 1",
+            "UPDATE payout_tx SET fee_sats = fee_sats - 1",
+            "transaction 0 of batch 1 leaves another fee",
+        ),
+        (
+            "UPDATE payout_input SET prev_vout = prev_vout + 1",
+            "UPDATE payout_input SET prev_vout = prev_vout - 1",
+            "transaction 0 of batch 1 spends other coins",
+        ),
+        (
+            leak(format!("CREATE TABLE kept AS SELECT id, txid FROM payout; UPDATE payout SET txid = {bytes}")),
+            "UPDATE payout SET txid = (SELECT txid FROM kept WHERE kept.id = payout.id); DROP TABLE kept",
+            "batch 1 is said to be on the chain by a transaction that is not its own",
+        ),
+        (
+            "CREATE TABLE kept AS SELECT id, slot_id FROM block; UPDATE block SET slot_id = NULL WHERE id = 2",
+            "UPDATE block SET slot_id = (SELECT slot_id FROM kept WHERE kept.id = block.id); DROP TABLE kept",
+            "has no window of work, and is not its finder's",
+        ),
+        (
+            "UPDATE block SET height = height + 1 WHERE id = 2",
+            "UPDATE block SET height = height - 1 WHERE id = 2",
+            "has another height than its record",
         ),
         (
             "UPDATE txn SET reason = '' WHERE idem_key = 'correction:operator:t12'",

@@ -66,7 +66,7 @@ pub use reserve::Reserve;
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, hash, job::Hash};
 pub use spool::{Ack, Disk, Spool, SpoolConfig, SpoolError, SpoolWriter};
-pub use verify::{Audit, Report};
+pub use verify::{Audit, Report, Which};
 pub use wallet::{Descriptors, WalletError};
 pub use wire::{Sent, Wire, WireError};
 pub use worker::{UserError, Worker, WorkerId};

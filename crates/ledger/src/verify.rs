@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bitcoin::Network;
 use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
 use crate::{
@@ -12,9 +13,10 @@ use crate::{
     store::Store,
 };
 
+mod blocks;
 pub(crate) mod credits;
+mod fees;
 mod kinds;
-
 mod raw;
 mod shares;
 
@@ -42,6 +44,18 @@ impl Ledger {
         }
         Err(LedgerError::Unsound(findings.join("; ")))
     }
+}
+
+/// Whose slots [`Audit::verify`] sums up again from the records, which takes longest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// Those of the block with this hash, internal order.
+    Block(Hash),
+    /// All, if there are few; else those of a block by chance.
+    #[default]
+    Any,
+    /// All.
+    All,
 }
 
 /// What [`Audit::verify`] has found.
@@ -98,15 +112,16 @@ impl Audit {
         self.store.snapshot().await
     }
 
-    /// All that [`Ledger::verify`] compares, and: the chain of segments, each kept file with its root, the open slot and
-    /// the slots of one block with the records they were made of, and that block's weights. The block is that with
-    /// the hash `block` (internal order), or one of them by chance.
-    pub async fn verify(&self, block: Option<Hash>) -> Result<Report, LedgerError> {
+    /// All that [`Ledger::verify`] compares, and: the chain of segments, each kept file with its root, every block with the
+    /// record that it was found by, the open slot and those of `which` with the records that they were made of, and the
+    /// weights of one block. If no record is missing, also what each worker did in all.
+    pub async fn verify(&self, which: Which) -> Result<Report, LedgerError> {
         let mut snapshot = self.store.whole_snapshot().await?;
         let mut report = Report::default();
         report.findings = tables(&mut snapshot, &mut report.notes).await?;
         report.liabilities_msat = payout::liabilities(&mut snapshot).await?;
-        raw::check(&mut snapshot, &self.spool, block, &mut report).await?;
+        let network = network(&mut snapshot).await?;
+        raw::check(&mut snapshot, (&self.spool, network), which, &mut report).await?;
         Ok(report)
     }
 
@@ -135,11 +150,14 @@ impl Audit {
 /// What follows from the tables alone; `notes` gets what they cannot say any more.
 async fn tables(snapshot: &mut AnyConnection, notes: &mut Vec<String>) -> Result<Findings, LedgerError> {
     let mut findings = journal(snapshot).await?;
+    findings.extend(blocks::check(snapshot).await?);
     findings.extend(credits::blocks(snapshot, notes).await?);
     findings.extend(credits::slots(snapshot, notes).await?);
     findings.extend(shares::check(snapshot, notes).await?);
-    findings.extend(payout::payments(snapshot).await?);
+    let network = network(snapshot).await?;
+    findings.extend(payout::payments(snapshot, network).await?);
     findings.extend(kinds::check(snapshot).await?);
+    findings.extend(fees::check(snapshot).await?);
     let seals = seals(snapshot).await?;
     if let Some(first) = seals.first().filter(|first| first.sequence != 1) {
         findings.push(format!("the chain of segments begins with {}, not with 1", first.sequence));
@@ -148,6 +166,15 @@ async fn tables(snapshot: &mut AnyConnection, notes: &mut Vec<String>) -> Result
         findings.push(error.to_string());
     }
     Ok(findings)
+}
+
+/// The chain that this ledger is of.
+async fn network(snapshot: &mut AnyConnection) -> Result<Network, LedgerError> {
+    let row = rows(snapshot, "SELECT value FROM meta WHERE key = 'network'").await?;
+    // Before it was ever opened it is of none.
+    let Some(row) = row.first() else { return Ok(Network::Bitcoin) };
+    let name = text(row, "value")?;
+    name.parse().map_err(|_| LedgerError::Unsound(format!("meta names {name:?}, which is no network")))
 }
 
 /// The chain of segments.

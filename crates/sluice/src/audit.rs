@@ -1,7 +1,7 @@
 //! `sluice ledger`: questions about the books, and what the operator does in them by hand.
 
 use clap::Subcommand;
-use ledger::Audit;
+use ledger::{Audit, Which};
 
 use crate::{books, config::Config, failure::Failure};
 
@@ -22,7 +22,7 @@ pub enum Question {
 /// `sluice ledger`.
 pub async fn ledger(question: Question) -> Result<(), Failure> {
     match question {
-        Question::Verify(asked) => verify(asked.file.load()?, asked.block).await,
+        Question::Verify(asked) => verify(asked.file.load()?, (asked.block, asked.all)).await,
         Question::History(asked) => books::history(asked).await,
         Question::Correct(asked) => books::correct(asked).await,
         Question::Fund(asked) => books::fund(asked).await,
@@ -33,19 +33,27 @@ pub async fn ledger(question: Question) -> Result<(), Failure> {
 pub struct Verify {
     #[command(flatten)]
     pub file: crate::ConfigFile,
-    /// Recompute this block from the segments, not one by chance: its hash, as people read it.
+    /// Recompute the slots of this block from the records: its hash, as people read it. Else all are recomputed where
+    /// there is up to 1 GiB of records, and those of one block by chance where there is more.
     #[arg(long, value_name = "HASH")]
     pub block: Option<String>,
+    /// Recompute all slots from the records, however many there are.
+    #[arg(long, conflicts_with = "block")]
+    pub all: bool,
 }
 
 /// `sluice ledger verify`.
-async fn verify(config: Config, block: Option<String>) -> Result<(), Failure> {
-    let block = block.map(|text| {
-        share::hash::read(&text)
-            .ok_or_else(|| Failure::usage(format!("--block {text}: a block's hash has 64 hex digits")))
-    });
+async fn verify(config: Config, (block, all): (Option<String>, bool)) -> Result<(), Failure> {
+    let which = match block {
+        Some(text) => Which::Block(
+            share::hash::read(&text)
+                .ok_or_else(|| Failure::usage(format!("--block {text}: a block's hash has 64 hex digits")))?,
+        ),
+        None if all => Which::All,
+        None => Which::Any,
+    };
     let audit = Audit::open(&config.ledger_url, &config.spool).map_err(Failure::unavailable)?;
-    let mut report = audit.verify(block.transpose()?).await.map_err(Failure::unavailable)?;
+    let mut report = audit.verify(which).await.map_err(Failure::unavailable)?;
     if let Some(payout) = &config.payout {
         audit.compare_wallet(payout.wallet.name(), &mut report).await.map_err(Failure::unavailable)?;
     }

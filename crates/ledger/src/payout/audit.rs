@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bdk_wallet::bitcoin::{Transaction, consensus::deserialize};
+use bdk_wallet::bitcoin::Network;
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     amounts::{self, FeeFrom},
-    rows::{failed, to_txid},
+    rows::failed,
 };
-use crate::{Ledger, LedgerError, journal::Account};
+use crate::{LedgerError, journal::Account};
+
+mod transactions;
 
 /// Each finds nothing in good books; what it finds are a text and, where it says `{}`, what stands there.
 const FAULTS: [(&str, &str); 4] = [
@@ -44,15 +46,11 @@ const FAULTS: [(&str, &str); 4] = [
     ),
 ];
 
-impl Ledger {
-    /// What is wrong with the payments, in words; empty if nothing is. [`Ledger::verify`] looks at this too.
-    pub async fn verify_payouts(&self) -> Result<Vec<String>, LedgerError> {
-        payments(&mut *self.store().snapshot().await?).await
-    }
-}
-
-/// See [`Ledger::verify_payouts`].
-pub(crate) async fn payments(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError> {
+/// What is wrong with the payments, in words; empty if nothing is.
+pub(crate) async fn payments(
+    snapshot: &mut AnyConnection,
+    network: Network,
+) -> Result<Vec<String>, LedgerError> {
     let mut findings = Vec::new();
     for (fault, sql) in FAULTS {
         for row in sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(failed)? {
@@ -61,7 +59,7 @@ pub(crate) async fn payments(snapshot: &mut AnyConnection) -> Result<Vec<String>
         }
     }
     findings.extend(moves(snapshot).await?);
-    findings.extend(bytes(snapshot).await?);
+    findings.extend(transactions::check(snapshot, network).await?);
     Ok(findings)
 }
 
@@ -73,6 +71,8 @@ struct Plan {
     from: FeeFrom,
     items: Vec<(i64, u64)>,
     fees: Vec<u64>,
+    /// Where it is paid: the key of that payment in the journal, and what the transaction that is on the chain has left.
+    now: Option<(String, u64)>,
 }
 
 /// Each transaction of the journal about a payment must move what follows from its batch, and nothing else.
@@ -106,13 +106,16 @@ async fn plans(snapshot: &mut AnyConnection) -> Result<BTreeMap<i64, Plan>, Ledg
         Ok(u64::try_from(number).unwrap_or(0))
     };
     let mut plans = BTreeMap::new();
-    for row in
-        sqlx::query("SELECT id, fee_from FROM payout").fetch_all(&mut *snapshot).await.map_err(failed)?
-    {
+    let batches = "SELECT p.id, p.fee_from, p.settlements, t.fee_sats FROM payout p LEFT JOIN payout_tx t \
+                   ON t.txid = p.txid AND t.payout_id = p.id AND p.state = 'paid'";
+    for row in sqlx::query(batches).fetch_all(&mut *snapshot).await.map_err(failed)? {
+        let id: i64 = row.try_get("id").map_err(failed)?;
         let from: String = row.try_get("fee_from").map_err(failed)?;
+        let fee: Option<i64> = row.try_get("fee_sats").map_err(failed)?;
+        let key = format!("paid:{id}:{}", unsigned(&row, "settlements")?);
+        let now = fee.map(|fee| (key, u64::try_from(fee).unwrap_or(0)));
         let from = FeeFrom::parse(&from).unwrap_or(FeeFrom::Pool);
-        let plan = Plan { from, items: Vec::new(), fees: Vec::new() };
-        plans.insert(row.try_get("id").map_err(failed)?, plan);
+        plans.insert(id, Plan { from, items: Vec::new(), fees: Vec::new(), now });
     }
     let items = "SELECT payout_id, miner_id, sats FROM payout_item ORDER BY payout_id, miner_id";
     for row in sqlx::query(items).fetch_all(&mut *snapshot).await.map_err(failed)? {
@@ -132,10 +135,14 @@ async fn plans(snapshot: &mut AnyConnection) -> Result<BTreeMap<i64, Plan>, Ledg
 }
 
 impl Plan {
-    /// What the transaction with this key may move: of a payment, by whichever version was confirmed.
+    /// What the transaction with this key may move: of a payment that the chain took back, by whichever version it was.
     fn may_move(&self, key: &str) -> Vec<Moves> {
         let planned = amounts::planned(&self.items);
-        let paid = || self.fees.iter().filter_map(|fee| amounts::paid(&self.items, *fee, self.from));
+        let fees = match &self.now {
+            Some((now, fee)) if now == key => std::slice::from_ref(fee),
+            _ => &self.fees,
+        };
+        let paid = || fees.iter().filter_map(|fee| amounts::paid(&self.items, *fee, self.from));
         let entries: Vec<_> = match key.split(':').next() {
             Some("payout") => planned.into_iter().collect(),
             Some("return") => planned.map(amounts::reversed).into_iter().collect(),
@@ -152,22 +159,4 @@ impl Plan {
         };
         entries.into_iter().map(summed).collect()
     }
-}
-
-/// The stored bytes must be the transaction that they are said to be.
-async fn bytes(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError> {
-    let sql = "SELECT txid, raw, payout_id FROM payout_tx WHERE raw IS NOT NULL ORDER BY payout_id, version";
-    let mut findings = Vec::new();
-    for row in sqlx::query(sql).fetch_all(snapshot).await.map_err(failed)? {
-        let (txid, raw): (Vec<u8>, Vec<u8>) =
-            (row.try_get("txid").map_err(failed)?, row.try_get("raw").map_err(failed)?);
-        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
-        let is_same = deserialize::<Transaction>(&raw)
-            .is_ok_and(|read| to_txid(&txid).ok() == Some(read.compute_txid()));
-        if !is_same {
-            findings
-                .push(format!("the stored bytes of a transaction of batch {batch} are not that transaction"));
-        }
-    }
-    Ok(findings)
 }

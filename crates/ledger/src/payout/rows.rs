@@ -109,7 +109,7 @@ pub(super) async fn locked(connection: &mut AnyConnection) -> Result<Vec<OutPoin
     let sql = "SELECT i.prev_txid, i.prev_vout FROM payout_input i JOIN payout_tx t ON t.txid = i.txid \
                JOIN payout p ON p.id = t.payout_id WHERE p.watched = 1 AND p.state <> 'returned'";
     let rows = sqlx::query(sql).fetch_all(connection).await.map_err(failed)?;
-    rows.iter().map(coin).collect()
+    rows.iter().map(|row| Ok(coin(row)?)).collect()
 }
 
 /// Whom a batch pays: miner and satoshi, by miner.
@@ -184,7 +184,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-fn coin(row: &AnyRow) -> Result<OutPoint, PayError> {
+pub(super) fn coin(row: &AnyRow) -> Result<OutPoint, LedgerError> {
     let txid: Vec<u8> = row.try_get("prev_txid").map_err(failed)?;
     let vout: i64 = row.try_get("prev_vout").map_err(failed)?;
     let vout =

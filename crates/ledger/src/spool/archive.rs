@@ -63,6 +63,19 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(u16, u64)>, SpoolError> {
     Ok(names)
 }
 
+/// When the oldest file of the archive of the spool in `dir` was written, milliseconds since 1970. [`Shared::prune`] deletes
+/// by this time, so what was written later is still there.
+pub(crate) fn oldest_ms(dir: &Path) -> Result<Option<u64>, SpoolError> {
+    let spool = [0; 16]; // no part of a file's name
+    let written = |(writer, segment)| {
+        let modified =
+            fs::metadata(file(dir, Name { spool, writer, segment })).and_then(|file| file.modified());
+        let since = modified.ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    };
+    Ok(list(dir)?.into_iter().filter_map(written).min())
+}
+
 impl Shared {
     /// Puts the segment into the archive, whole or not at all. `length` bytes of it are records.
     pub(super) fn archive(&self, segment: &super::Segment, length: u64) -> Result<(), SpoolError> {

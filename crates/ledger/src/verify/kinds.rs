@@ -5,7 +5,7 @@
 use sqlx::{AnyConnection, Row};
 
 use super::{Findings, failed, integer, rows, text};
-use crate::{LedgerError, WorkerId};
+use crate::{LedgerError, Worker, WorkerId};
 
 /// Each finds nothing in good books; `{}` is the key of a transaction.
 const FAULTS: [(&str, &str); 6] = [
@@ -54,6 +54,20 @@ pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, Ledg
         }
     }
     findings.extend(names(snapshot).await?);
+    findings.extend(addresses(snapshot).await?);
+    Ok(findings)
+}
+
+/// Whoever has an address of another network could not be paid.
+async fn addresses(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+    let network = super::network(snapshot).await?;
+    let mut findings = Findings::new();
+    for row in rows(snapshot, "SELECT id, address FROM miner ORDER BY id").await? {
+        let (id, address) = (integer(&row, "id")?, text(&row, "address")?);
+        if Worker::parse(&address, network).is_err() {
+            findings.push(format!("miner {id} has {address:?} for an address, which is none of {network}"));
+        }
+    }
     Ok(findings)
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ledger::{
-    Ack, Audit, BlockStatus, Ledger, Point, Scheme, Settings, SpoolConfig, Wanted, Worker,
+    Ack, Audit, BlockStatus, Ledger, Point, Scheme, Settings, SpoolConfig, Wanted, Which, Worker,
     proof::{Seal, ShareProof, check_chain, is_of},
 };
 
@@ -126,13 +126,13 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     drop(ledger);
     let audit = Audit::open(&rig.url, &spool_dir(&rig)).unwrap();
     let findings = async || {
-        let report = audit.verify(Some(hash(1))).await.unwrap();
+        let report = audit.verify(Which::Block(hash(1))).await.unwrap();
         assert_eq!(report.block, Some(hash(1)));
         assert_eq!(report.notes, [] as [&str; 0]);
         report.findings
     };
     assert_eq!(findings().await, [] as [&str; 0], "a clean ledger");
-    let report = audit.verify(None).await.unwrap();
+    let report = audit.verify(Which::Any).await.unwrap();
     assert!(report.shares >= 160, "{report:?}");
 
     let mut raw = rig.raw().await;
@@ -281,12 +281,24 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     }
     fs::write(&path, &good).unwrap();
     assert_eq!(findings().await, [] as [&str; 0]);
-    // One that is gone is no fault of the books: it is noted.
+    // One that is gone while older ones are kept was lost.
     fs::remove_file(&path).unwrap();
-    let report = audit.verify(Some(hash(1))).await.unwrap();
+    let found = audit.verify(Which::Any).await.unwrap().findings;
+    assert!(
+        found.iter().any(|finding| finding.contains("is not there, though older ones are kept")),
+        "{found:?}"
+    );
+    fs::write(&path, &good).unwrap();
+    // That the oldest are gone is no fault of the books: it is noted.
+    let oldest = std::time::SystemTime::now() + Duration::from_secs(10 * 365 * 86_400);
+    for seal in &seals[1..] {
+        fs::File::options().append(true).open(file(seal)).unwrap().set_modified(oldest).unwrap();
+    }
+    fs::remove_file(file(&seals[0])).unwrap();
+    let report = audit.verify(Which::Block(hash(1))).await.unwrap();
     assert_eq!(report.findings, [] as [&str; 0]);
     assert!(report.notes[0].contains("1 finished segments are not kept any more"), "{:?}", report.notes);
-    let unknown = audit.verify(Some(hash(77))).await.unwrap();
+    let unknown = audit.verify(Which::Block(hash(77))).await.unwrap();
     assert!(unknown.findings[0].contains("there is no block 4d4d"), "{unknown:?}");
     let mut report = report;
     report.liabilities_msat = 5_001;
@@ -294,6 +306,146 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     assert_eq!(report.findings, [] as [&str; 0]);
     report.compare_coins(5, 0);
     assert!(report.findings[0].contains("the wallet has 5 satoshi, but 5001"), "{report:?}");
+}
+
+/// Who writes a fault into all tables that tell of a thing has still not written it into the records.
+pub async fn what_was_recorded_cannot_be_talked_away(rig: Rig) {
+    drop(drained(&rig, small()).await);
+    let audit = Audit::open(&rig.url, &spool_dir(&rig)).unwrap();
+    let report = audit.verify(Which::Any).await.unwrap();
+    assert_eq!((report.findings, report.notes), (Vec::new(), Vec::<String>::new()));
+    let mut raw = rig.raw().await;
+    let off = match rig.is_postgres() {
+        true => "SET session_replication_role = replica",
+        false => {
+            "DROP TRIGGER entry_no_delete; DROP TRIGGER txn_no_delete; DROP TRIGGER txn_sealed; DROP TRIGGER entry_added; \
+             PRAGMA foreign_keys = OFF"
+        }
+    };
+    execute(&mut raw, off).await.unwrap();
+    let other = "INSERT INTO terms (id, scheme, factor, fee_ppm) VALUES (9, 'pplns', 50, 20000)";
+    execute(&mut raw, other).await.unwrap();
+    let bytes = if rig.is_postgres() { "decode(repeat('07', 32), 'hex')" } else { "x'" };
+    let bytes = if rig.is_postgres() { bytes.to_owned() } else { format!("{bytes}{}'", "07".repeat(32)) };
+    // A column of the only block: what it is set to, and what is said.
+    let columns = [
+        ("height", "height + 1", "has another height than its record"),
+        ("bits", "bits - 1", "has another network target than its record"),
+        ("value_sats", "value_sats + 1", "has another value than its record"),
+        ("value_sats", "value_sats + 1", "divides another reward than its coinbase pays"),
+        ("subsidy_msat", "subsidy_msat - 1", "has another subsidy than its height says"),
+        ("coinbase_txid", &bytes, "has another coinbase than its record"),
+        ("prev_hash", &bytes, "has another parent than its record"),
+        ("found_ms", "found_ms + 1", "has another time than its record"),
+        ("finder_id", "finder_id + 1", "has another finder than its record"),
+        ("slot_id", "NULL", "has no window of work, and is not its finder's"),
+        ("slot_id", "slot_id + 1", "has another window than its record"),
+        ("window_bits", "window_bits + 1", "has another window than its record"),
+        ("scheme", "'solo'", "has no window of work, and is not its finder's"),
+        ("scheme", "'tides'", "has another scheme than its terms"),
+        ("factor", "factor + 1", "has another scheme than its terms"),
+        ("terms_id", "9", "has another set of terms than its record"),
+        ("watched", "0", "is not decided, and nobody looks at it"),
+        ("hash", &bytes, "was recorded and is not there"),
+        ("hash", &bytes, "was never recorded"),
+    ];
+    let column = |(name, value, expect): (&str, &str, &'static str)| {
+        let plant =
+            format!("CREATE TABLE kept AS SELECT id, {name} FROM block; UPDATE block SET {name} = {value}");
+        let back = format!(
+            "UPDATE block SET {name} = (SELECT {name} FROM kept WHERE kept.id = block.id); DROP TABLE kept"
+        );
+        (plant, back, expect)
+    };
+    let mut cases: Vec<(String, String, &str)> = columns.into_iter().map(column).collect();
+    let tables = ["entry", "txn", "block_weight", "block_output", "block"];
+    let all = |each: fn(&str) -> String| tables.map(each).join("; ");
+    let swap = |table: &str, name: &str, (one, other): (i64, i64)| {
+        let spare = if rig.is_postgres() && name == "key" {
+            "decode(repeat('00', 16), 'hex')"
+        } else {
+            "x'00000000000000000000000000000000'"
+        };
+        let spare = if name == "key" { spare } else { "'spare'" };
+        format!(
+            "CREATE TABLE kept_{table} AS SELECT id, {name} FROM {table}; UPDATE {table} SET {name} = {spare} WHERE id = {one}; \
+             UPDATE {table} SET {name} = (SELECT {name} FROM kept_{table} k WHERE k.id = {one}) WHERE id = {other}; \
+             UPDATE {table} SET {name} = (SELECT {name} FROM kept_{table} k WHERE k.id = {other}) WHERE id = {one}; \
+             DROP TABLE kept_{table}"
+        )
+    };
+    let swapped = [swap("miner", "address", (1, 2)), swap("worker", "key", (1, 2))].join("; ");
+    let both = |sign: char| {
+        format!(
+            "UPDATE worker SET rejected_shares = rejected_shares {sign} 1 WHERE id = 1; UPDATE tally SET rejected_shares = rejected_shares {sign} 1"
+        )
+    };
+    cases.extend([
+        // The block, all that stands for it, and what it has brought.
+        (
+            format!(
+                "{}; CREATE TABLE kept_account AS SELECT id, balance_msat FROM account; {}; UPDATE account SET balance_msat = 0",
+                all(|table| format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")),
+                all(|table| format!("DELETE FROM {table}"))
+            ),
+            format!(
+                "INSERT INTO block SELECT * FROM kept_block; DROP TABLE kept_block; {}; \
+                 UPDATE account SET balance_msat = (SELECT k.balance_msat FROM kept_account k WHERE k.id = account.id); DROP TABLE kept_account",
+                ["block_weight", "block_output", "entry", "txn"]
+                    .map(|table| format!("INSERT INTO {table} SELECT * FROM kept_{table}; DROP TABLE kept_{table}"))
+                    .join("; ")
+            ),
+            "was recorded and is not there",
+        ),
+        // One that nobody has found.
+        (
+            format!(
+                "CREATE TABLE kept AS SELECT * FROM block; UPDATE kept SET id = 2, hash = {bytes}, state = 'orphaned', credits = 0; \
+                 INSERT INTO block SELECT * FROM kept; DROP TABLE kept"
+            ),
+            "DELETE FROM block WHERE id = 2".into(),
+            "was never recorded",
+        ),
+        (
+            "UPDATE block_output SET sats = sats - 1".into(),
+            "UPDATE block_output SET sats = sats + 1".into(),
+            "has another set of outputs than its record",
+        ),
+        (
+            "UPDATE block_output SET miner_id = 1".into(),
+            "UPDATE block_output SET miner_id = NULL".into(),
+            "is not that of miner 1",
+        ),
+        (
+            "UPDATE opening SET terms_id = 9".into(),
+            "UPDATE opening SET terms_id = 1".into(),
+            "slot 1 has other terms than its records",
+        ),
+        (
+            "UPDATE slot SET terms_id = 9 WHERE id = 1".into(),
+            "UPDATE slot SET terms_id = 1 WHERE id = 1".into(),
+            "slot 1 has other terms than its records",
+        ),
+        (
+            "UPDATE slot SET bits = bits - 1 WHERE id = 1".into(),
+            "UPDATE slot SET bits = bits + 1 WHERE id = 1".into(),
+            "slot 1 has other network target than its records",
+        ),
+        (
+            "UPDATE worker SET last_share_ms = last_share_ms + 1 WHERE id = 1".into(),
+            "UPDATE worker SET last_share_ms = last_share_ms - 1 WHERE id = 1".into(),
+            "worker 1 has other totals than its records",
+        ),
+        (both('+'), both('-'), "worker 1 has other totals than its records"),
+        (swapped.clone(), swapped, "has other work than its records"),
+    ]);
+    for (plant, mend, expect) in cases {
+        execute(&mut raw, &plant).await.unwrap_or_else(|error| panic!("{plant}: {error}"));
+        let found = audit.verify(Which::Any).await.unwrap().findings;
+        assert!(found.iter().any(|finding| finding.contains(expect)), "{plant}: {found:?}");
+        execute(&mut raw, &mend).await.unwrap_or_else(|error| panic!("{mend}: {error}"));
+        assert_eq!(audit.verify(Which::All).await.unwrap().findings, [] as [&str; 0], "after {mend}");
+    }
 }
 
 /// F-52: a replica that lags takes the place of the database. What it lacks is drained again, and counts once.
@@ -334,7 +486,7 @@ pub async fn a_database_put_back_reads_the_archive(rig: Rig) {
     check_chain(&ledger.segments(500, 0).await.unwrap()).unwrap();
     ledger.verify().await.unwrap();
     drop(ledger);
-    let report = Audit::open(&replica.url, &spool_dir(&replica)).unwrap().verify(None).await.unwrap();
+    let report = Audit::open(&replica.url, &spool_dir(&replica)).unwrap().verify(Which::Any).await.unwrap();
     assert_eq!(report.findings, [] as [&str; 0]);
 }
 
@@ -396,12 +548,16 @@ pub async fn every_point_of_the_drain_may_be_the_last(rig: Rig) {
     }
     ledger.verify().await.unwrap();
     drop(ledger);
-    let report = Audit::open(&rig.url, &spool_dir(&rig)).unwrap().verify(None).await.unwrap();
+    let report = Audit::open(&rig.url, &spool_dir(&rig)).unwrap().verify(Which::Any).await.unwrap();
     assert_eq!((report.findings.len(), report.shares >= pushed), (0, true), "{report:?}");
     assert!(
-        Audit::open(&rig.url, &rig.dir.path().join("elsewhere")).unwrap().verify(None).await.unwrap().notes
-            [0]
-        .contains("there is no spool")
+        Audit::open(&rig.url, &rig.dir.path().join("elsewhere"))
+            .unwrap()
+            .verify(Which::Any)
+            .await
+            .unwrap()
+            .notes[0]
+            .contains("there is no spool")
     );
 }
 
@@ -424,7 +580,7 @@ async fn an_audit_beside_a_pool_that_runs() {
             shard.commit();
             tokio::time::sleep(Duration::from_millis(15)).await;
             if round % 5 == 4 {
-                let report = audit.verify(None).await.unwrap();
+                let report = audit.verify(Which::Any).await.unwrap();
                 assert_eq!(report.findings, [] as [&str; 0], "round {round}");
             }
         }
@@ -490,7 +646,8 @@ async fn roles_hold_what_they_say() {
     assert!(error.contains("must be owner"), "{error}");
 
     let reader = pool.url.replace("sluice_pool@", "sluice_reader@");
-    let report = Audit::open(&reader, &spool_dir(&pool)).unwrap().verify(Some(hash(1))).await.unwrap();
+    let report =
+        Audit::open(&reader, &spool_dir(&pool)).unwrap().verify(Which::Block(hash(1))).await.unwrap();
     assert_eq!(report.findings, [] as [&str; 0]);
     let mut raw = sqlx::AnyConnection::connect(&reader).await.unwrap();
     for sql in ["UPDATE tally SET height = 0", "INSERT INTO miner (address) VALUES ('x')"] {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use ledger::{
-    Audit, Hand, Ledger, LedgerError, Point, Scheme, Settings, Spool, SpoolConfig, Worker, proof::check_chain,
+    Audit, Hand, Ledger, LedgerError, Point, Scheme, Settings, Spool, SpoolConfig, Which, Worker,
+    proof::check_chain,
 };
 use sqlx::Connection;
 
@@ -142,7 +143,10 @@ pub async fn ranges_come_and_go(rig: Rig) {
     assert_eq!(pool.ledger.block_weights(&hash(1)).await.unwrap().unwrap(), weights[0]);
     weights.iter().for_each(|weights| weights.check().unwrap());
     let audit = Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap();
-    let (old, new) = (audit.verify(Some(hash(1))).await.unwrap(), audit.verify(Some(hash(2))).await.unwrap());
+    let (old, new) = (
+        audit.verify(Which::Block(hash(1))).await.unwrap(),
+        audit.verify(Which::Block(hash(2))).await.unwrap(),
+    );
     assert_eq!((old.findings, new.findings), (Vec::<String>::new(), Vec::<String>::new()));
     let says = |notes: &[String], what: &str| notes.iter().any(|note| note.contains(what));
     let gone = "has a window from before slot 5, which is kept no longer";
@@ -311,7 +315,7 @@ pub async fn payments_by_the_slot_add_up_afterwards(rig: Rig) {
         pool.ledger.verify().await.unwrap();
     }
     let audit = Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap();
-    let notes = audit.verify(None).await.unwrap().notes;
+    let notes = audit.verify(Which::Any).await.unwrap().notes;
     assert!(
         notes.iter().any(|note| note.contains("paid for slots before 17 cannot be done again")),
         "{notes:?}"
@@ -524,7 +528,7 @@ async fn roles_make_and_drop_ranges_only() {
     execute(&mut raw, "BEGIN; SELECT slots_drop('slot_work', 9)").await.unwrap();
     assert_eq!(execute(&mut raw, "SELECT mine FROM slot_work_9").await.unwrap(), 0);
     execute(&mut raw, "ROLLBACK").await.unwrap();
-    let report = Audit::open(&as_reader, &rig.dir.path().join("spool")).unwrap().verify(None).await;
+    let report = Audit::open(&as_reader, &rig.dir.path().join("spool")).unwrap().verify(Which::Any).await;
     assert!(report.is_ok_and(|report| report.findings.is_empty()));
     // Without the role script a pool says what is wrong, and sets nothing aside.
     let mut raw = sqlx::AnyConnection::connect(&owner).await.unwrap();

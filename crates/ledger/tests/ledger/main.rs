@@ -66,6 +66,7 @@ on_both! {
     audit::every_share_is_proven_offline,
     audit::a_block_shows_its_weights,
     audit::planted_corruptions_are_found_by_name,
+    audit::what_was_recorded_cannot_be_talked_away,
     audit::a_database_put_back_reads_the_archive,
     audit::every_point_of_the_drain_may_be_the_last,
     growth::ranges_come_and_go,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{Audit, BlockStatus, Desk, Ledger, Movement, Place, Scheme};
+use ledger::{Audit, BlockStatus, Desk, Ledger, Movement, Place, Scheme, Which};
 
 use crate::rig::{Rig, Running, Shard, Tree, balance, execute, hash, miner, until, until_block, worker};
 
@@ -303,7 +303,7 @@ pub async fn slots_are_proven_offline(rig: Rig) {
 pub async fn a_database_that_is_none_says_what_to_do(rig: Rig) {
     let check = async |url: &str, expect: &str| {
         let said = match Audit::open(url, rig.dir.path()) {
-            Ok(audit) => audit.verify(None).await.unwrap_err().to_string(),
+            Ok(audit) => audit.verify(Which::Any).await.unwrap_err().to_string(),
             Err(error) => error.to_string(),
         };
         assert!(said.contains(expect), "{url}: {said}");

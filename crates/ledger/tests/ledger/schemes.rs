@@ -187,6 +187,10 @@ pub async fn fpps_pays_the_mean_fees_too(rig: Rig) {
             assert_eq!(process.balances().await[0].1, expect, "round {round}");
         }
     }
+    // One of the blocks that a mean is of has other fees than it had.
+    execute(&mut raw, "UPDATE fee_block SET fees_sats = 1 WHERE height = 20").await.unwrap();
+    let found = process.ledger.verify().await.unwrap_err().to_string();
+    assert!(found.contains("mean 2 of fees is not that of its blocks"), "{found}");
 }
 
 pub async fn pps_plus_shares_the_fees(rig: Rig) {
