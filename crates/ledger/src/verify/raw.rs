@@ -10,7 +10,8 @@ use super::{Report, Which, failed, integer, rows, seals, text};
 use crate::{
     Hash, LedgerError,
     maturity::stored,
-    proof::{Digested, Name, Seal},
+    proof::{Digested, Name, Seal, entries_of},
+    record::Entry,
     spool::{self, archive},
 };
 
@@ -77,9 +78,14 @@ async fn read(
 ) -> Result<Told, LedgerError> {
     let (mut told, mut gone, mut others) = (Told::default(), 0u64, 0u64);
     let (oldest, before) = (archive::oldest_ms(segments.dir)?, report.findings.len());
+    let mut repeated = Vec::new();
     let mut take_in = |segments: &mut Segments<'_>, name: Name| -> Result<Option<Digested>, LedgerError> {
         let Some(bytes) = segments.bytes(name)? else { return Ok(None) };
         told.add(segments, name, &bytes);
+        match repeats(&bytes, name) {
+            0 => {}
+            shares => repeated.push(format!("segment {} has {shares} shares twice", name.shown())),
+        }
         Ok(Some(Digested::of(&bytes, name)))
     };
     for seal in seals {
@@ -133,6 +139,7 @@ async fn read(
             Err(error) => report.findings.push(format!("segment {} cannot be read: {error}", name.shown())),
         }
     }
+    report.findings.append(&mut repeated);
     // A spool of which nothing was dropped, that has been sealed from the first slot on, and is the only one there was.
     let sql = "SELECT COALESCE(MIN(id), 1) AS first FROM slot";
     let first = rows(snapshot, sql).await?.first().map_or(Ok(1), |row| integer(row, "first"))?;
@@ -145,6 +152,18 @@ async fn read(
         && (closed == 0 || segments.first() == Some(first))
         && report.findings.len() == before;
     Ok(told)
+}
+
+/// How many shares stand in a segment though they stood there before: a disk that writes to the wrong place copies them whole,
+/// checksum and all.
+fn repeats(bytes: &[u8], name: Name) -> usize {
+    let is_share = |entry: &Entry| matches!(entry, Entry::Share(_));
+    let mut shares: Vec<&[u8]> = entries_of(bytes, name)
+        .filter(|(_, _, entry)| is_share(entry))
+        .map(|(_, record, _)| record)
+        .collect();
+    shares.sort_unstable();
+    shares.windows(2).filter(|pair| pair[0] == pair[1]).count()
 }
 
 /// Every kept file of a segment that is read to its end must have its seal, from the first opening on that has any.

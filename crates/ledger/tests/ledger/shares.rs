@@ -1,8 +1,8 @@
 //! Shares from the spool to the totals.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
-use ledger::{Scheme, Settings, ShareRecord, SpoolConfig};
+use ledger::{Audit, Scheme, Settings, ShareRecord, SpoolConfig, Which};
 
 use crate::rig::{Rig, Running, Shard, Tree, execute, miner, quick, until, worker};
 
@@ -119,6 +119,32 @@ pub async fn slots_close_though_the_clock_is_put_back(rig: Rig) {
     running.stop().await.verify().await.unwrap();
 }
 
+/// The only live segment's file.
+fn the_segment(rig: &Rig) -> PathBuf {
+    let files = fs::read_dir(rig.dir.path().join("spool")).unwrap().map(|file| file.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "segment")).unwrap()
+}
+
+/// A disk that writes to the wrong place leaves a record that is whole, but stands there twice.
+pub async fn a_record_that_stands_there_twice_is_told(rig: Rig) {
+    let spool = rig.spool();
+    let mut shard = Shard::new(&spool, 0);
+    (0..4).for_each(|_| shard.share(&worker(1, "a"), 1));
+    shard.commit();
+    drop((shard, spool));
+    let segment = the_segment(&rig);
+    let mut bytes = fs::read(&segment).unwrap();
+    let third = bytes.len() - 2 * 64;
+    bytes.copy_within(third - 64..third, third);
+    fs::write(&segment, bytes).unwrap();
+    let ledger = rig.run(&rig.spool(), PPLNS, &Tree::new()).await.stop().await;
+    assert_eq!(ledger.totals().await.unwrap().accepted_shares, 4);
+    drop(ledger);
+    let report =
+        Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap().verify(Which::Any).await.unwrap();
+    assert!(report.findings.iter().any(|finding| finding.ends_with("has 1 shares twice")), "{report:?}");
+}
+
 pub async fn poisoned_records_are_set_aside(rig: Rig) {
     let a = worker(1, "a");
     let spool = rig.spool();
@@ -138,11 +164,7 @@ pub async fn poisoned_records_are_set_aside(rig: Rig) {
     }
     shard.commit();
     drop((shard, spool));
-    let segment = fs::read_dir(rig.dir.path().join("spool"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "segment"))
-        .unwrap();
+    let segment = the_segment(&rig);
     let mut bytes = fs::read(&segment).unwrap();
     let (length, first) = (bytes.len(), bytes.len() - 9 * 64);
     bytes[first + 2 * 64 + 20] ^= 0x10;
