@@ -1,5 +1,5 @@
--- Roles for a ledger in Postgres, to be run by the owner of the tables in the ledger's database, after `sluice migrate`
--- and after every upgrade that migrates: psql -f postgres-roles.sql sluice
+-- Roles for a ledger in Postgres, to be run in the ledger's database by a superuser, or else by the owner of the tables, who
+-- cannot do the last part of it, after `sluice migrate` and after every upgrade that migrates: psql -f postgres-roles.sql sluice
 -- Whoever may drop a trigger may change the journal; so the pool does not own its tables.
 --   (owner)        runs `sluice migrate`, nothing else
 --   sluice_pool    runs the pool: adds to the journal and to the segments, can change or delete nothing there
@@ -34,3 +34,30 @@ REVOKE UPDATE, DELETE ON miner FROM sluice_pool;
 GRANT UPDATE (rest) ON miner TO sluice_pool;
 REVOKE UPDATE, DELETE, TRUNCATE ON txn, entry, segment, set_aside FROM sluice_pool;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON _sqlx_migrations FROM sluice_pool;
+
+-- Whoever holds a lock that the pool needs holds up the pool, and whoever may make large objects fills its disk; Postgres lets
+-- everybody do both. In this database the locks are for the pool, the two that it takes, and for the owner of the tables, who
+-- migrates; large objects are for nobody.
+DO $$
+DECLARE
+    tables_owner TEXT := (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'txn'::regclass);
+    taking REGPROCEDURE;
+BEGIN
+    IF NOT (SELECT pg_has_role(proowner, 'USAGE') FROM pg_proc WHERE oid = 'pg_advisory_lock(bigint)'::regprocedure) THEN
+        IF has_function_privilege('sluice_reader', 'pg_advisory_lock(bigint)', 'EXECUTE') THEN
+            RAISE WARNING 'any role that may connect can still hold up the pool by its locks, and make large objects: run this '
+                'file once as a superuser in this database';
+        END IF;
+        RETURN;
+    END IF;
+    FOR taking IN
+        SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND (proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+            OR proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_put', 'lowrite', 'lo_truncate', 'lo_truncate64'))
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, sluice_pool, sluice_reader', taking);
+        IF taking::TEXT LIKE '%advisory%' THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', taking, tables_owner);
+        END IF;
+    END LOOP;
+    GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(BIGINT), pg_advisory_xact_lock(BIGINT) TO sluice_pool;
+END $$;

@@ -92,6 +92,10 @@ fn advice(error: &sqlx::Error) -> &'static str {
     match error.code().as_deref() {
         Some("42P01" | "42703") => MIGRATE,
         Some("42501") => "; this role may not do that: docker/postgres-roles.sql has who may what",
+        Some("55P03") => {
+            "; another session of the database holds a lock that is needed: pg_stat_activity and pg_locks say which one, \
+             pg_terminate_backend ends it"
+        }
         Some("26") => "; ledger.url names a file that is none of SQLite",
         _ if is_missing.iter().any(|words| error.message().contains(words)) => MIGRATE,
         _ => "",

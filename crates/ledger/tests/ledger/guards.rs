@@ -11,7 +11,7 @@ use crate::rig::{NETWORK, Rig, Running, Shard, Tree, execute, hash, quick, terms
 const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
 
 /// A ledger with one credited block of two miners.
-async fn credited(rig: &Rig) -> Ledger {
+pub async fn credited(rig: &Rig) -> Ledger {
     let chain = Tree::new();
     chain.grow(hash(0), hash(1), 1);
     let spool = rig.spool();

@@ -11,6 +11,7 @@ mod guards;
 /// The same key as in the end-to-end tests, which is not ours either.
 #[path = "../../../../tests/payout/key.rs"]
 mod key;
+mod locks;
 mod operator;
 mod paying;
 mod payouts;
@@ -81,6 +82,7 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    locks::how_far_the_drain_is_behind,
     operator::what_is_moved_by_hand,
     operator::an_order_waits_for_a_pool,
     operator::an_order_is_carried_out_once_whoever_dies,
