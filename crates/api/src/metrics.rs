@@ -198,7 +198,7 @@ impl Page {
         self.one(
             "sluice_payouts_trouble",
             "gauge",
-            "1 while nothing can be paid: see sluice payout list.",
+            "1 while not all that is due can be paid: see sluice payout list.",
             trouble,
         );
     }

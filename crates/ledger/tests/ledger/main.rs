@@ -94,6 +94,7 @@ on_both! {
     paying::a_busy_pool_pays_too,
     paying::a_batch_without_its_coin_is_returned,
     paying::a_batch_on_the_change_of_a_replaced_one_is_returned,
+    paying::coins_for_some_pay_some,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,
