@@ -20,7 +20,7 @@ macro_rules! files {
     };
 }
 
-const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator", 8 "paths");
+const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator", 8 "paths", 9 "kept");
 const SQLITE: &[File] =
     files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator");
 

@@ -6,6 +6,7 @@
 mod audit;
 mod blocks;
 mod faults;
+mod grants;
 mod growth;
 mod guards;
 /// The same key as in the end-to-end tests, which is not ours either.
