@@ -267,7 +267,7 @@ impl Drain {
                 }
                 Item::Entry(Entry::Worker(_) | Entry::Segment(_)) => {}
                 Item::Refused { reason, .. } => books.set_aside(read, reason),
-                Item::Unreadable => books.set_aside(read, "unreadable"),
+                Item::Unreadable { .. } => books.set_aside(read, "unreadable"),
                 Item::Torn => tracing::info!(
                     writer = read.writer,
                     segment = read.from.segment,

@@ -46,6 +46,7 @@ on_both! {
     shares::slots_close_by_time,
     shares::slots_close_though_the_clock_is_put_back,
     shares::poisoned_records_are_set_aside,
+    shares::a_damaged_block_is_said_to_be_one,
     shares::a_record_that_the_database_refuses_is_set_aside,
     shares::a_long_backlog_is_drained,
     blocks::a_block_is_credited_exactly,
