@@ -39,6 +39,14 @@ pub enum LedgerError {
         /// What came of it.
         source: sqlx::migrate::MigrateError,
     },
+    /// The tables are not those of this version, and nobody was to change them.
+    #[error("the database {url} has {found}")]
+    Tables {
+        /// Without its password.
+        url: String,
+        /// What it has, and what to do.
+        found: &'static str,
+    },
     /// The database is of another chain.
     #[error("the ledger in {url} is of network {found}, not {expected}; use another database")]
     Network {

@@ -220,6 +220,11 @@ impl Ledger {
         Store::open(url).await.map(drop)
     }
 
+    /// Finds what is wrong with the tables at `url`, and changes nothing; a file that is not there yet is in order.
+    pub async fn check(url: &str) -> Result<(), LedgerError> {
+        Store::check(url).await
+    }
+
     /// Drains the spool and follows found blocks on `chain` until `stop` comes to its end, then drains what is left.
     /// To be stopped after the last writer of the spool has committed. A database that goes away is waited for.
     pub async fn run(&self, chain: Arc<dyn Chain>, stop: impl Future<Output = ()>) {

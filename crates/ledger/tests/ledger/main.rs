@@ -84,6 +84,7 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    guards::tables_are_looked_at,
     locks::how_far_the_drain_is_behind,
     operator::what_is_moved_by_hand,
     operator::an_order_waits_for_a_pool,
