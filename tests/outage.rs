@@ -1,5 +1,5 @@
-//! The node hangs, goes and comes back, or the database does: mining goes on with what is known, nothing found meanwhile is lost, and no
-//! restart is needed.
+//! The node hangs, goes and comes back, or the database does: mining goes on with what is known, nothing found meanwhile is
+//! lost, and no restart is needed.
 
 use std::{thread, time::Duration};
 
