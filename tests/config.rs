@@ -166,6 +166,22 @@ fn a_bad_configuration_is_refused_in_one_line_before_anything_starts() {
         String::from_utf8_lossy(&checked.stdout).contains("25000 ppm"),
         "the environment counts: {checked:?}"
     );
+    // A database that is there must have its tables; one that is not there yet is made by the pool.
+    fs::write(directory.path().join("empty.db"), "").unwrap();
+    let checked = check("SLUICE__LEDGER__URL", "sqlite://empty.db");
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(UNAVAILABLE), "a database without tables: {checked:?}");
+    assert!(said.contains("empty.db has no tables of the ledger yet: run sluice migrate"), "{checked:?}");
+    let mut migrate = sluice(directory.path());
+    migrate.args(["migrate", "--config", "sluice.toml"]).env("SLUICE__LEDGER__URL", "sqlite://empty.db");
+    assert!(migrate.status().unwrap().success());
+    assert!(check("SLUICE__LEDGER__URL", "sqlite://empty.db").status.success());
+    let checked = check("SLUICE__LEDGER__URL", "sqlite://none.db");
+    assert!(checked.status.success() && !directory.path().join("none.db").exists(), "{checked:?}");
+    let checked = check("SLUICE__LEDGER__URL", &postgres);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && said.contains("note: the tables were not looked at"), "{checked:?}");
+
     let checked = check("SLUICE__VARDIFF__MINIMUM", "1");
     assert_eq!(checked.status.code(), Some(USAGE), "an unknown key in the environment: {checked:?}");
     assert!(String::from_utf8_lossy(&checked.stderr).contains("SLUICE__VARDIFF__MINIMUM"), "{checked:?}");

@@ -2,7 +2,8 @@
 //!
 //! This crate does: answer the routes under `/api/v1`, described in `/api/openapi.json` ([`State`], [`serve`]); send the
 //! pool's figures and its blocks as server-sent events; keep the hashrate of the last hours in memory for the charts;
-//! serve the dashboard, whose files are part of the binary; tell monitors how things stand (`/healthz`, `/metrics`).
+//! serve the dashboard, whose files are part of the binary; tell monitors how things stand (`/healthz`, `/livez`,
+//! `/metrics`).
 //!
 //! It does not: change anything (every route only reads), speak SQL or Stratum, or work out what anybody is owed. What
 //! the ledger says is passed on to the digit.

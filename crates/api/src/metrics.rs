@@ -50,6 +50,20 @@ fn text(shown: &Shown, now_ms: u64) -> String {
     }
     let spooled = shown.ledger.spooled_bytes();
     page.one("sluice_spooled_bytes", "gauge", "On disk and not in the database yet.", spooled);
+    let ledger::Lag { stuck, oldest } = shown.ledger.lag();
+    let seconds = |time: Option<std::time::Duration>| time.unwrap_or_default().as_secs_f64();
+    page.one(
+        "sluice_undrained_age_seconds",
+        "gauge",
+        "Age of the oldest record that the database does not have; 0 when it has all.",
+        seconds(oldest),
+    );
+    page.one(
+        "sluice_drain_stuck_seconds",
+        "gauge",
+        "For how long nothing could be written to the database; above 15 /healthz fails.",
+        seconds(stuck),
+    );
     if let Some(disk) = shown.ledger.disk() {
         page.one("sluice_archive_bytes", "gauge", "Segments that are kept for audit.", disk.archive);
         page.family(
@@ -184,7 +198,7 @@ impl Page {
         self.one(
             "sluice_payouts_trouble",
             "gauge",
-            "1 while nothing can be paid: see sluice payout list.",
+            "1 while not all that is due can be paid: see sluice payout list.",
             trouble,
         );
     }

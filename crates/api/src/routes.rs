@@ -22,7 +22,7 @@ use crate::{events, fault::Fault, figures::Shown, metrics, pages};
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// What programs may ask; `openapi.json` describes each.
-fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 20] {
+fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 21] {
     [
         ("/api/v1/pool", get(pool::pool)),
         ("/api/v1/pool/hashrate", get(pool::hashrate)),
@@ -43,6 +43,7 @@ fn api() -> [(&'static str, MethodRouter<Arc<Shown>>); 20] {
         ("/api/v1/events", get(events::events)),
         ("/api/openapi.json", get(openapi)),
         ("/healthz", get(health::health)),
+        ("/livez", get(health::alive)),
         ("/metrics", get(metrics::metrics)),
     ]
 }

@@ -443,7 +443,7 @@ impl Books {
     }
 
     /// Puts a piece that cannot be applied where somebody can look at it.
-    pub fn set_aside(&mut self, read: &Read, reason: &'static str) {
+    pub fn set_aside(&mut self, read: &Read, reason: &str) {
         self.aside.push(Aside::new(read, reason));
     }
 }

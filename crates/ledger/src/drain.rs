@@ -23,8 +23,13 @@ use crate::{
     ledger::{Point, Settings},
     record::Entry,
     spool::{Finished, Item, Position, Read, Reader},
-    store::{Store, slow},
+    store::{Store, Writer, slow},
 };
+
+mod lag;
+
+pub(crate) use lag::Gauge;
+pub use lag::Lag;
 
 /// The drain of one spool.
 pub(crate) struct Drain {
@@ -35,6 +40,8 @@ pub(crate) struct Drain {
     pub settings: Settings,
     /// Where jobs look for what a coinbase is to pay.
     pub shown: Shown,
+    /// How far behind it is.
+    pub gauge: Gauge,
     state: Option<State>,
     /// Records in the next batch: few after a refusal, then more again.
     batch: usize,
@@ -52,17 +59,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long a stopping process tries to get the rest into the database. What is left stays in the spool.
 const PARTING: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How often is said again that nothing can be drained.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 
 impl Drain {
     pub fn new(store: Arc<Store>, spool: Spool, terms: Terms, network: Network, settings: Settings) -> Self {
         let batch = settings.batch;
-        Self { store, spool, terms, network, settings, shown: Shown::default(), state: None, batch }
+        let (shown, gauge) = Default::default();
+        Self { store, spool, terms, network, settings, shown, gauge, state: None, batch }
     }
 
     /// Drains until `stop` is true, then once more what is left.
     pub async fn run(&mut self, mut stop: watch::Receiver<bool>) {
         let mut wait = Duration::ZERO;
-        let mut away = false;
+        let mut said: Option<Instant> = None;
         let mut stopped: Option<Instant> = None;
         loop {
             if stopped.is_none() && *stop.borrow() {
@@ -71,7 +81,7 @@ impl Drain {
             let begun = Instant::now();
             match self.step().await {
                 Ok(applied) => {
-                    if std::mem::take(&mut away) {
+                    if said.take().is_some() {
                         tracing::info!("the database is back: the spool is being drained");
                     }
                     wait = Duration::ZERO;
@@ -102,8 +112,10 @@ impl Drain {
                         tracing::error!(%error, bytes, "stopped with shares in the spool; they are drained by the next start");
                         return;
                     }
-                    if !std::mem::replace(&mut away, true) {
-                        tracing::error!(%error, "shares cannot be drained to the database; they wait in the spool");
+                    if said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+                        let spooled = self.spool.bytes();
+                        tracing::error!(%error, spooled, "shares cannot be drained to the database; they wait in the spool");
+                        said = Some(Instant::now());
                     }
                     wait = (wait * 2).clamp(Duration::from_millis(100), LONGEST_WAIT);
                     tokio::select! {
@@ -117,20 +129,16 @@ impl Drain {
 
     /// Applies one batch. How many records it had.
     pub async fn step(&mut self) -> Result<usize, LedgerError> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => self.load().await?,
-        };
+        self.gauge.tries();
         let limit = self.batch;
-        let read = tokio::task::spawn_blocking(move || {
-            state.reader.release();
-            let read = state.reader.read(limit);
-            let read = read.and_then(|batch| Ok((batch, state.reader.finished()?)));
-            (state, read)
-        });
-        let (mut state, batch) = read.await.map_err(lost)?;
-        let (batch, finished) = batch?;
+        let state = match self.state.take() {
+            Some(state) => state,
+            None => self.load(self.store.writer().await?).await?.0,
+        };
+        let (mut state, mut batch, mut finished) = read(state, limit).await?;
+        self.gauge.has_read(&batch);
         if batch.is_empty() && finished.is_empty() {
+            self.gauge.succeeds();
             self.shown.is_caught_up();
             self.state = Some(state);
             return Ok(0);
@@ -138,7 +146,11 @@ impl Drain {
 
         let mut writer = self.store.writer().await?;
         if writer.generation() != state.generation {
-            return Ok(batch.len()); // read it all again: somebody else may have written
+            // Somebody else may have written: all again, and this time nobody comes in between, however often others lose
+            // the connection.
+            (state, writer) = self.load(writer).await?;
+            (state, batch, finished) = read(state, limit).await?;
+            self.gauge.has_read(&batch);
         }
         let applied = {
             let transaction = async {
@@ -155,6 +167,8 @@ impl Drain {
         };
         match applied {
             Ok(split) => {
+                self.gauge.succeeds();
+                self.gauge.has_written(&batch, batch.len() == limit);
                 self.shown.show_split(split);
                 self.shown.has_drained(founds(&batch, self.spool.epoch()));
                 if batch.len() < limit {
@@ -198,8 +212,8 @@ impl Drain {
         }
     }
 
-    async fn load(&self) -> Result<State, LedgerError> {
-        let mut writer = self.store.writer().await?;
+    /// What the database has; `writer` is given up if that cannot be read.
+    async fn load<'a>(&self, mut writer: Writer<'a>) -> Result<(State, Writer<'a>), LedgerError> {
         let generation = writer.generation();
         let loaded = {
             let load = async {
@@ -219,7 +233,6 @@ impl Drain {
                 return Err(error);
             }
         };
-        drop(writer);
         let spool = self.spool.clone();
         let reader = tokio::task::spawn_blocking(move || {
             let restored = spool.restore(&start)?;
@@ -232,7 +245,7 @@ impl Drain {
             Ok::<_, LedgerError>(Reader::new(&spool, start))
         });
         let reader = reader.await.map_err(lost)??;
-        Ok(State { generation, books, reader })
+        Ok((State { generation, books, reader }, writer))
     }
 
     async fn apply(
@@ -254,7 +267,7 @@ impl Drain {
                 }
                 Item::Entry(Entry::Worker(_) | Entry::Segment(_)) => {}
                 Item::Refused { reason, .. } => books.set_aside(read, reason),
-                Item::Unreadable => books.set_aside(read, "unreadable"),
+                Item::Unreadable { .. } => books.set_aside(read, "unreadable"),
                 Item::Torn => tracing::info!(
                     writer = read.writer,
                     segment = read.from.segment,
@@ -274,6 +287,19 @@ fn founds(batch: &[Read], epoch: u64) -> u64 {
     let is_found =
         |read: &&Read| read.from.segment >> 32 == epoch && matches!(read.item, Item::Entry(Entry::Found(_)));
     batch.iter().filter(is_found).count() as u64
+}
+
+/// The next records, at most `limit`, and the segments that they are the last of.
+async fn read(mut state: State, limit: usize) -> Result<(State, Vec<Read>, Vec<Finished>), LedgerError> {
+    let read = tokio::task::spawn_blocking(move || {
+        state.reader.release();
+        let read = state.reader.read(limit);
+        let read = read.and_then(|batch| Ok((batch, state.reader.finished()?)));
+        (state, read)
+    });
+    let (state, read) = read.await.map_err(lost)?;
+    let (batch, finished) = read?;
+    Ok((state, batch, finished))
 }
 
 /// Puts away the segments that the database has.

@@ -39,6 +39,14 @@ pub enum LedgerError {
         /// What came of it.
         source: sqlx::migrate::MigrateError,
     },
+    /// The tables are not those of this version, and nobody was to change them.
+    #[error("the database {url} has {found}")]
+    Tables {
+        /// Without its password.
+        url: String,
+        /// What it has, and what to do.
+        found: &'static str,
+    },
     /// The database is of another chain.
     #[error("the ledger in {url} is of network {found}, not {expected}; use another database")]
     Network {
@@ -92,6 +100,10 @@ fn advice(error: &sqlx::Error) -> &'static str {
     match error.code().as_deref() {
         Some("42P01" | "42703") => MIGRATE,
         Some("42501") => "; this role may not do that: docker/postgres-roles.sql has who may what",
+        Some("55P03") => {
+            "; another session of the database holds a lock that is needed: pg_stat_activity and pg_locks say which one, \
+             pg_terminate_backend ends it"
+        }
         Some("26") => "; ledger.url names a file that is none of SQLite",
         _ if is_missing.iter().any(|words| error.message().contains(words)) => MIGRATE,
         _ => "",

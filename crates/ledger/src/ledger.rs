@@ -17,8 +17,16 @@ use sqlx::Row;
 use tokio::sync::watch;
 
 use crate::{
-    Coinbases, Direct, Disk, LedgerError, Scheme, Spool, Terms, books::Books, coinbases, drain::Drain, fees,
-    growth::Keeper, maturity::Maturity, operator, reserve, store::Store, terms,
+    Coinbases, Direct, Disk, Lag, LedgerError, Scheme, Spool, Terms,
+    books::Books,
+    coinbases,
+    drain::{Drain, Gauge},
+    fees,
+    growth::Keeper,
+    maturity::Maturity,
+    operator, reserve,
+    store::Store,
+    terms,
 };
 
 /// Where a block stands, as the nodes of the pool see it.
@@ -155,6 +163,7 @@ struct Shared {
     network: Network,
     settings: Settings,
     shown: coinbases::Shown,
+    gauge: Gauge,
     running: AtomicBool,
     /// Held by who looks for a share in the archive.
     proofs: tokio::sync::Mutex<()>,
@@ -185,7 +194,7 @@ impl Ledger {
         }
         let terms_id = enter_terms(&store, &terms, &spool).await?;
         let (store, running) = (Arc::new(store), AtomicBool::new(false));
-        let (shown, proofs) = Default::default();
+        let (shown, gauge, proofs) = Default::default();
         Ok(Self(Arc::new(Shared {
             store,
             spool,
@@ -194,6 +203,7 @@ impl Ledger {
             network,
             settings,
             shown,
+            gauge,
             running,
             proofs,
         })))
@@ -210,6 +220,11 @@ impl Ledger {
         Store::open(url).await.map(drop)
     }
 
+    /// Finds what is wrong with the tables at `url`, and changes nothing; a file that is not there yet is in order.
+    pub async fn check(url: &str) -> Result<(), LedgerError> {
+        Store::check(url).await
+    }
+
     /// Drains the spool and follows found blocks on `chain` until `stop` comes to its end, then drains what is left.
     /// To be stopped after the last writer of the spool has committed. A database that goes away is waited for.
     pub async fn run(&self, chain: Arc<dyn Chain>, stop: impl Future<Output = ()>) {
@@ -217,9 +232,9 @@ impl Ledger {
             tracing::error!("this ledger is running already");
             return;
         }
-        let Shared { store, spool, terms, network, settings, shown, .. } = &*self.0;
+        let Shared { store, spool, terms, network, settings, shown, gauge, .. } = &*self.0;
         let mut drain = Drain::new(store.clone(), spool.clone(), terms.clone(), *network, settings.clone());
-        drain.shown = shown.clone();
+        (drain.shown, drain.gauge) = (shown.clone(), gauge.clone());
         let wants_fees = matches!(terms.scheme, Scheme::Fpps { .. });
         let followed = chain.clone();
         let mut maturity = Maturity::new(store.clone(), chain, settings.clone());
@@ -258,9 +273,9 @@ impl Ledger {
     /// The same by hand, for who wants to look between the steps. Not while [`Self::run`] does them.
     #[doc(hidden)]
     pub fn by_hand(&self, chain: Arc<dyn Chain>) -> Hand {
-        let Shared { store, spool, terms, network, settings, shown, .. } = &*self.0;
+        let Shared { store, spool, terms, network, settings, shown, gauge, .. } = &*self.0;
         let mut drain = Drain::new(store.clone(), spool.clone(), terms.clone(), *network, settings.clone());
-        drain.shown = shown.clone();
+        (drain.shown, drain.gauge) = (shown.clone(), gauge.clone());
         let mut maturity = Maturity::new(store.clone(), chain.clone(), settings.clone());
         maturity.shown = shown.clone();
         Hand { drain, maturity, keeper: self.keeper(), store: store.clone(), chain }
@@ -285,6 +300,11 @@ impl Ledger {
     /// The disk that the spool is on, as it was seen in the last [`Settings::tidy`]; `None` before the ledger has run.
     pub fn disk(&self) -> Option<Disk> {
         self.0.spool.disk()
+    }
+
+    /// How far the database is behind the spool.
+    pub fn lag(&self) -> Lag {
+        self.0.gauge.lag()
     }
 
     /// Bytes in the spool: what the database does not have yet, and segments still being written.

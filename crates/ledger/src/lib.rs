@@ -53,6 +53,7 @@ pub mod worker;
 pub use accounts::{Balance, Block, BlockStatus, Credit, MinerAccount, Totals, WorkerAccount};
 pub use audit::{SlotCredit, Wanted};
 pub use coinbases::{Coinbases, Direct, Pays};
+pub use drain::Lag;
 pub use error::LedgerError;
 pub use fees::{FeeBlock, MeanFees};
 pub use ledger::{BlockFees, Chain, Halt, Hand, Ledger, Point, Settings, Standing};

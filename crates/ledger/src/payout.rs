@@ -20,6 +20,7 @@ use crate::{
 mod amounts;
 mod answers;
 mod audit;
+mod choice;
 mod dead;
 mod desk;
 mod journey;

@@ -297,6 +297,14 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     }
 }
 
+/// Whether `bytes`, from the beginning of a slot on, may have been a found block before they were damaged: a slot has its kind,
+/// or there is something of its text.
+pub(crate) fn may_be_found(bytes: &[u8]) -> bool {
+    const TEXT: [&[u8]; 4] = [b"\"prev_hash\":", b"\"coinbase_txid\":", b"\"value_sats\":", b"\"outputs\":"];
+    bytes.chunks(SLOT).any(|slot| slot.first() == Some(&FOUND))
+        || TEXT.iter().any(|words| bytes.windows(words.len()).any(|at| at == *words))
+}
+
 fn parse(kind: u8, payload: &[u8]) -> Result<Entry, &'static str> {
     let mut fields = Fields(payload);
     match kind {

@@ -100,6 +100,28 @@ impl Store {
         Ok(Self::at(address, options, None))
     }
 
+    /// Finds what is wrong with the tables at `url`, and changes nothing. An SQLite file that there is not is in order: it is
+    /// made when it is needed.
+    pub async fn check(url: &str) -> Result<(), LedgerError> {
+        install_drivers();
+        let address = Address::parse(url)?;
+        if address.path.as_ref().is_some_and(|path| !path.exists()) {
+            return Ok(());
+        }
+        let unreachable = |source| LedgerError::Unreachable { url: address.shown.clone(), source };
+        let look = async {
+            let mut connection =
+                AnyConnection::connect_with(&address.options()?).await.map_err(unreachable)?;
+            let reading = address.dialect.reading();
+            sqlx::raw_sql(reading).execute(&mut connection).await.map_err(unreachable)?;
+            let fault = migrations::fault(address.dialect, &mut connection).await;
+            fault.map_err(LedgerError::database("read which tables there are"))
+        };
+        let fault =
+            tokio::time::timeout(CONNECT, look).await.unwrap_or_else(|_| Err(slow("connect", CONNECT)))?;
+        fault.map_or(Ok(()), |found| Err(LedgerError::Tables { url: address.shown.clone(), found }))
+    }
+
     /// The database at `url` for a process that does not have the right to write which [`Self::open`] takes: its tables
     /// must be there.
     pub async fn beside(url: &str) -> Result<Self, LedgerError> {

@@ -25,6 +25,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use config::Config;
 use failure::Failure;
+use ledger::{Ledger, LedgerError};
 use tracing_subscriber::EnvFilter;
 
 /// A Bitcoin mining pool server.
@@ -41,7 +42,8 @@ enum Command {
     Demo(demo::Options),
     /// Runs the pool.
     Run(ConfigFile),
-    /// Reads and checks the configuration, and says what it comes to, and whether the spool has room. Changes nothing.
+    /// Reads and checks the configuration, and says what it comes to, whether the spool has room, and whether the database has
+    /// the tables of this version. Changes nothing.
     Check(ConfigFile),
     /// Brings the ledger's database to the present form, and ends.
     Migrate(ConfigFile),
@@ -105,12 +107,19 @@ fn log(command: &Command) {
 }
 
 /// What the configuration comes to, with what it points at.
-fn check(config: &Config) -> Result<(), Failure> {
+async fn check(config: &Config) -> Result<(), Failure> {
     let key = (!config.v2.is_empty()).then(|| authority::describe(&config.authority_key)).transpose()?;
     println!("{config}");
     key.into_iter().for_each(|key| println!("{key}"));
     files::room(&config.spool).iter().for_each(|note| println!("note: {note}"));
-    Ok(())
+    match Ledger::check(&config.ledger_url).await {
+        // The configuration may be checked where its database is not.
+        Err(error @ (LedgerError::Unreachable { .. } | LedgerError::Slow { .. })) => {
+            println!("note: the tables were not looked at: {error}");
+            Ok(())
+        }
+        checked => checked.map_err(Failure::unavailable),
+    }
 }
 
 fn carry_out(command: Command) -> Result<(), Failure> {
@@ -121,7 +130,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => runtime.block_on(demo::demo(options)),
         Command::Run(file) => runtime.block_on(run::run(file.load()?)),
-        Command::Check(file) => check(&file.load()?),
+        Command::Check(file) => runtime.block_on(check(&file.load()?)),
         Command::Migrate(file) => runtime.block_on(run::migrate(file.load()?)),
         Command::Payout(command) => runtime.block_on(payout::payout(command)),
         Command::Signer(file) => runtime.block_on(payout::signer(file.load()?)),

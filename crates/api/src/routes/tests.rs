@@ -58,7 +58,9 @@ fn every_route_is_described_and_the_reverse() {
 async fn answers_are_as_described() {
     let house = House::with_a_block().await;
     let ok = StatusCode::OK;
-    for path in ["/api/v1/pool", "/api/v1/pool/hashrate", "/api/v1/blocks", "/api/v1/payouts", "/healthz"] {
+    let paths =
+        ["/api/v1/pool", "/api/v1/pool/hashrate", "/api/v1/blocks", "/api/v1/payouts", "/healthz", "/livez"];
+    for path in paths {
         check(&house, path, path, ok).await;
     }
     for path in ["", "/workers", "/hashrate", "/credits", "/payouts", "/slots"] {
@@ -73,6 +75,7 @@ async fn answers_are_as_described() {
     let pool = check(&new, "/api/v1/pool", "/api/v1/pool", ok).await;
     assert_eq!((&pool["height"], &pool["accepted_shares"]), (&Value::Null, &Value::Null));
     check(&new, "/healthz", "/healthz", StatusCode::SERVICE_UNAVAILABLE).await;
+    check(&new, "/livez", "/livez", ok).await;
 }
 
 #[tokio::test]

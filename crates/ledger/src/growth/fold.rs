@@ -33,8 +33,9 @@ pub(super) async fn workers(
 ) -> Result<bool, LedgerError> {
     transaction(store, settings, async |connection| {
         fold(connection, store.dialect(), sums).await?;
-        drop_part(connection, store.dialect(), "slot_work", span).await?;
-        keep(connection, "UPDATE slot_kept SET workers_from = $1", span.next).await
+        // First: Postgres drops only what is said not to be kept.
+        keep(connection, "UPDATE slot_kept SET workers_from = $1", span.next).await?;
+        drop_part(connection, store.dialect(), "slot_work", span).await
     })
     .await
 }
@@ -42,12 +43,12 @@ pub(super) async fn workers(
 /// Drops work by miner. False if somebody reads it just now.
 pub(super) async fn miners(store: &Store, settings: &Settings, span: Span) -> Result<bool, LedgerError> {
     transaction(store, settings, async |connection| {
+        keep(connection, "UPDATE slot_kept SET miners_from = $1", span.next).await?;
         for table in ["slot_miner", "slot_rate"] {
             drop_part(connection, store.dialect(), table, span).await?;
         }
         // The mark of the first range that is kept from its beginning stays.
-        keep(connection, "DELETE FROM rest_mark WHERE slot_id < $1", span.next).await?;
-        keep(connection, "UPDATE slot_kept SET miners_from = $1", span.next).await
+        keep(connection, "DELETE FROM rest_mark WHERE slot_id < $1", span.next).await
     })
     .await
 }

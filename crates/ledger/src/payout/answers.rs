@@ -111,7 +111,7 @@ pub struct PayoutFigures {
     pub open: u64,
     /// Of these, those that do not move: something is wrong, or they are older than a day.
     pub stuck: u64,
-    /// Why nothing is paid.
+    /// Why nothing, or not all that is due, is paid.
     pub trouble: Option<String>,
 }
 

@@ -6,7 +6,9 @@ use bdk_wallet::bitcoin::{Address, ScriptBuf, address::NetworkUnchecked};
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    AGAIN, FeeFrom, PayError, PayPoint, Payer, amounts, commit, next_id, now_ms,
+    AGAIN, FeeFrom, PayError, PayPoint, Payer, amounts,
+    choice::Chosen,
+    commit, next_id, now_ms,
     rows::{self, add_version, failed, locked},
     settle, shown,
 };
@@ -14,7 +16,6 @@ use crate::{
     LedgerError,
     journal::{self, Kind, Post},
     store::{Column, Writer, json, write},
-    wallet::{Choice, Draft},
 };
 use tokio::time::Instant;
 
@@ -24,8 +25,6 @@ pub(super) struct Due {
     pub payments: Vec<Payment>,
     /// In words, each with the reason.
     pub left_out: Vec<String>,
-    /// Whether more are due than fit into a batch.
-    pub more: bool,
 }
 
 /// What one miner gets.
@@ -37,8 +36,8 @@ pub(super) struct Payment {
 
 /// What came of planning.
 pub(super) enum Planned {
-    /// A batch; and whether more is due.
-    Batch { more: bool, words: String },
+    /// A batch; whether more are due at once, and what is missing where not all could be paid.
+    Batch { more: bool, short: Option<String>, words: String },
     /// Nobody is due.
     Nothing { words: String },
 }
@@ -66,12 +65,12 @@ impl Payer {
         }
         self.tried = Some(Instant::now());
         match self.plan(true).await {
-            Ok(Planned::Batch { words, more }) => {
+            Ok(Planned::Batch { words, more, short }) => {
                 tracing::info!("{words}");
                 if more {
                     self.tried = None;
                 }
-                Ok(None)
+                Ok(short)
             }
             Ok(Planned::Nothing { .. }) => Ok(None),
             Err(PayError::Refused(why)) => Ok(Some(why)),
@@ -80,13 +79,13 @@ impl Payer {
         }
     }
 
-    /// Plans one batch: all or nothing. `kept`: whether that keeps the schedule.
+    /// Plans one batch. `kept`: whether that keeps the schedule; not if somebody who is due is not in it.
     pub(super) async fn plan(&mut self, kept: bool) -> Result<Planned, PayError> {
         if self.coins.is_none() {
             return Err(PayError::Refused("the wallet is not loaded yet: try again".to_owned()));
         }
         let mut snapshot = self.store.snapshot().await?;
-        let mut due = self.due(&mut snapshot).await?;
+        let due = self.due(&mut snapshot).await?;
         let locked = locked(&mut snapshot).await?;
         drop(snapshot);
         let left_out = left_out(&due.left_out);
@@ -97,20 +96,20 @@ impl Payer {
             self.note_kept(kept).await?;
             return Ok(Planned::Nothing { words: format!("nothing is due{left_out}") });
         }
-        due.payments.sort_unstable_by_key(|payment| payment.miner);
         let rate = self.rate().await?;
-        let from = self.settings.fee_from;
-        let outputs: Vec<_> = due.payments.iter().map(|at| (at.script.clone(), at.sats)).collect();
-        let draft = self.coins()?.draft(&outputs, from, &Choice { rate, locked: &locked, must: &[] })?;
+        let chosen = self.choose(due.payments, rate, &locked).await?;
         let store = self.store.clone();
         let mut writer = store.writer().await?;
-        let done = self.write_plan(&mut writer, &due, &draft, kept && !due.more).await;
+        let done = self.write_plan(&mut writer, &chosen, kept).await;
         let id = settle(writer, done)?;
         self.reach(PayPoint::Planned).await;
-        let (count, fee) = (due.payments.len(), draft.fee);
-        let sum: u64 = due.payments.iter().map(|payment| payment.sats).sum();
-        let words = format!("batch {id} is planned: {sum} sat to {count} miners, fee {fee} sat{left_out}");
-        Ok(Planned::Batch { more: due.more, words })
+        let Chosen { payments, draft, more, short } = chosen;
+        let (count, fee) = (payments.len(), draft.fee);
+        let sum: u64 = payments.iter().map(|payment| payment.sats).sum();
+        let mut words =
+            format!("batch {id} is planned: {sum} sat to {count} miners, fee {fee} sat{left_out}");
+        short.iter().for_each(|short| words.extend(["; not all that is due: ", short]));
+        Ok(Planned::Batch { more, short, words })
     }
 
     /// What the network asks for, if that is not too much.
@@ -120,7 +119,7 @@ impl Payer {
             .map_err(PayError::Refused)
     }
 
-    /// The miners whose balance has come to their threshold, the largest first; at most a batch of them.
+    /// The miners whose balance has come to their threshold, the largest first.
     async fn due(&self, snapshot: &mut AnyConnection) -> Result<Due, PayError> {
         // Less what is `held`: a block that is not credited may be yet, and pays balances by its coinbase, from before this
         // pool made payments.
@@ -142,7 +141,6 @@ impl Payer {
             let sats = amounts::whole_sats(balance);
             match self.payable(&address, sats) {
                 Err(why) => due.left_out.push(format!("{address} ({why})")),
-                Ok(_) if due.payments.len() >= self.settings.max_outputs as usize => due.more = true,
                 Ok(script) => {
                     let miner = row.try_get("id").map_err(failed)?;
                     due.payments.push(Payment { miner, script, sats });
@@ -178,14 +176,14 @@ impl Payer {
     async fn write_plan(
         &mut self,
         writer: &mut Writer<'_>,
-        due: &Due,
-        draft: &Draft,
+        chosen: &Chosen,
         kept: bool,
     ) -> Result<i64, PayError> {
+        let Chosen { payments, draft, more, short } = chosen;
         let dialect = self.store.dialect();
         let mut transaction = self.begin(writer).await?;
         let id = next_id(&mut transaction, "SELECT COALESCE(MAX(id), 0) + 1 AS id FROM payout").await?;
-        let items: Vec<(i64, u64)> = due.payments.iter().map(|at| (at.miner, at.sats)).collect();
+        let items: Vec<(i64, u64)> = payments.iter().map(|at| (at.miner, at.sats)).collect();
         let sum = items.iter().try_fold(0u64, |sum, (_, sats)| sum.checked_add(*sats)).unwrap_or(u64::MAX);
         let sql = "INSERT INTO payout (id, wallet, state, fee_from, sats, created_ms) \
                    VALUES ($1, $2, 'planned', $3, $4, $5)";
@@ -210,7 +208,7 @@ impl Payer {
         journal::post(&mut transaction, dialect, &post).await?;
         let txid = add_version(&mut transaction, dialect, (id, 0), draft).await?;
         self.coins()?.keep(&mut transaction).await?;
-        if kept {
+        if kept && !more && short.is_none() {
             write_kept(&mut transaction).await?;
         }
         self.close_order(&mut transaction).await?;

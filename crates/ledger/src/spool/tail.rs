@@ -52,7 +52,10 @@ pub(crate) enum Item {
         record: Vec<u8>,
     },
     /// Not records.
-    Unreadable,
+    Unreadable {
+        /// Whether it may have been a found block.
+        may_be_found: bool,
+    },
     /// The end of a segment whose writer was killed while it wrote. Nobody was told that this is stored.
     Torn,
 }
@@ -260,11 +263,13 @@ impl Tail {
                 Item::Entry(Entry::Segment(_)) => {
                     // A file from elsewhere: its shares may be counted there.
                     self.faulty = true;
-                    self.at.offset = end;
+                    self.at.offset = from.offset;
                     let length = end - from.offset;
-                    return Ok(Some(Read { writer: self.writer, from, length, item: Item::Unreadable }));
+                    let item = Item::Unreadable { may_be_found: self.may_be_found(length, end)? };
+                    self.at.offset = end;
+                    return Ok(Some(Read { writer: self.writer, from, length, item }));
                 }
-                Item::Unreadable => self.faulty = true,
+                Item::Unreadable { .. } => self.faulty = true,
                 _ => {}
             }
             return Ok(Some(Read { writer: self.writer, from, length, item }));
@@ -341,9 +346,26 @@ impl Tail {
                 }
                 self.at.offset = begin;
                 let torn = closed && length == rest && segment.sequence >> 32 < u64::from(self.shared.epoch);
-                Ok((if torn { Item::Torn } else { Item::Unreadable }, length))
+                let item = match torn {
+                    true => Item::Torn,
+                    false => Item::Unreadable { may_be_found: self.may_be_found(length, end)? },
+                };
+                Ok((item, length))
             }
         }
+    }
+
+    /// Whether there may have been a found block in the `length` bytes at the present offset, where it stays.
+    fn may_be_found(&mut self, length: u64, end: u64) -> Result<bool, SpoolError> {
+        let begin = self.at.offset;
+        let mut may_be = false;
+        while !may_be && self.at.offset < begin + length {
+            let most = (begin + length - self.at.offset).min(MAX_PAYLOAD as u64);
+            may_be = record::may_be_found(self.bytes(most as usize, end)?);
+            self.at.offset += most;
+        }
+        self.at.offset = begin;
+        Ok(may_be)
     }
 
     fn reading(&mut self, end: u64) -> Result<Reading, SpoolError> {

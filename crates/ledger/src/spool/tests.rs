@@ -51,7 +51,8 @@ fn names(reads: &[Read]) -> Vec<String> {
         Item::Entry(Entry::Rejects(rejects)) => format!("r{}", rejects.count),
         Item::Entry(Entry::Found(_)) => "found".to_owned(),
         Item::Refused { .. } => "refused".to_owned(),
-        Item::Unreadable => format!("unreadable {}", read.length),
+        Item::Unreadable { may_be_found: false } => format!("unreadable {}", read.length),
+        Item::Unreadable { may_be_found: true } => format!("unreadable {}, maybe found", read.length),
         Item::Torn => format!("torn {}", read.length),
     };
     reads.iter().map(name).collect()
@@ -669,4 +670,99 @@ fn unknown_workers_do_not_stop_a_writer() {
     writer.found(&Found { worker: nobody, ..found(&worker("a")) });
     writer.commit().unwrap();
     assert_eq!(all(&spool), ["1", "r1", "found"]);
+}
+
+/// One flipped bit in the record of a block, wherever it is: what is left of it says that it may be one. That of a share is
+/// none.
+#[test]
+fn a_damaged_block_may_be_a_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = worker("a");
+    let spool = open(dir.path());
+    let mut writer = spool.writer(0).unwrap();
+    writer.share(&share(&a, 1));
+    writer.found(&found(&a));
+    writer.share(&share(&a, 2));
+    writer.commit().unwrap();
+    drop((writer, spool));
+    let segment = files(dir.path(), "segment").remove(0);
+    let whole = fs::read(&segment).unwrap();
+    let mut record = Vec::new();
+    found(&a).write(&mut record);
+    let first = whole.windows(record.len()).position(|at| at == record).unwrap();
+    for byte in (0..record.len()).filter(|byte| *byte < 16 || byte % 7 == 0) {
+        let mut bytes = whole.clone();
+        bytes[first + byte] ^= 1 << (byte % 8);
+        if whole[first + byte] == 0 && byte > 8 {
+            continue; // behind the text: nothing of the record
+        }
+        fs::write(&segment, bytes).unwrap();
+        let read = all(&open(dir.path()));
+        let maybe: Vec<_> = read.iter().filter(|name| name.ends_with("maybe found")).collect();
+        assert!(maybe.len() == 1 || read.contains(&"refused".to_owned()), "byte {byte}: {read:?}");
+        assert!(read.contains(&"1".to_owned()) && read.contains(&"2".to_owned()), "byte {byte}: {read:?}");
+    }
+    let mut bytes = whole.clone();
+    bytes[first - 30] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    assert!(all(&open(dir.path())).contains(&"unreadable 64".to_owned()));
+}
+
+/// A segment that somebody has taken away before it was read to its end is not passed over in silence.
+#[test]
+fn a_segment_that_is_gone_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = worker("a");
+    let write = |numbers: std::ops::Range<u64>| {
+        let spool = open(dir.path());
+        let mut writer = spool.writer(0).unwrap();
+        numbers.for_each(|number| writer.share(&share(&a, number)));
+        writer.commit().unwrap();
+    };
+    write(1..4);
+    let at = {
+        let mut reader = Reader::new(&open(dir.path()), HashMap::new());
+        let read = reader.read(2).unwrap();
+        HashMap::from([(0, read.last().unwrap().end())])
+    };
+    fs::remove_file(files(dir.path(), "segment").remove(0)).unwrap();
+    write(7..9);
+    let errors = Errors::default();
+    let read = tracing::subscriber::with_default(errors.clone(), || {
+        names(&Reader::new(&open(dir.path()), at).read(usize::MAX).unwrap())
+    });
+    assert_eq!(read, ["7", "8"]);
+    let said = errors.0.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("gone from the spool: the shares behind that are lost"), "{said:?}");
+}
+
+/// What is logged as an error.
+#[derive(Clone, Default)]
+struct Errors(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut words = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            words += &format!("{field}={value:?} ");
+        });
+        self.0.lock().unwrap().push(words);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -95,11 +95,12 @@ impl Dialect {
         }
     }
 
-    /// What a connection that writes starts with. A server that hears nothing from us lets the lock go.
+    /// What a connection that writes starts with. A server that hears nothing from us lets the lock go; what somebody else
+    /// has locked is not waited for in silence, but said, and tried again.
     pub fn writing(self) -> &'static str {
         match self {
             Self::Postgres => {
-                "SET application_name = 'sluice ledger'; SET statement_timeout = '60s'; \
+                "SET application_name = 'sluice ledger'; SET statement_timeout = '60s'; SET lock_timeout = '5s'; \
                  SET idle_in_transaction_session_timeout = '60s'; SET tcp_keepalives_idle = 10; \
                  SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '25s'"
             }

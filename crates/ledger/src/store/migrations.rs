@@ -3,6 +3,7 @@
 use sqlx::{
     AnyConnection, Row, SqlSafeStr,
     any::AnyRow,
+    error::DatabaseError,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -20,7 +21,7 @@ macro_rules! files {
     };
 }
 
-const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator", 8 "paths");
+const POSTGRES: &[File] = files!("postgres": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator", 8 "paths", 9 "kept");
 const SQLITE: &[File] =
     files!("sqlite": 1 "ledger", 2 "kinds", 3 "schemes", 4 "audit", 5 "payout", 6 "growth", 7 "operator");
 
@@ -39,6 +40,41 @@ pub(super) async fn run(
         return Ok(());
     }
     Migrator::with_migrations(migrations).run_direct(None, connection, false).await
+}
+
+/// What is wrong with the tables, and what to do; nothing if they are those of this version.
+pub(super) async fn fault(
+    dialect: Dialect,
+    connection: &mut AnyConnection,
+) -> Result<Option<&'static str>, sqlx::Error> {
+    let sql = "SELECT version FROM _sqlx_migrations WHERE success = true ORDER BY version";
+    let rows = match sqlx::query(sql).fetch_all(&mut *connection).await {
+        Ok(rows) => rows,
+        Err(sqlx::Error::Database(error)) if is_missing(&*error) => {
+            return Ok(Some(
+                "no tables of the ledger yet: run sluice migrate, as the role that is to own them (sluice run does it too, \
+                 where its role may make tables)",
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let run = rows.iter().map(|row| row.try_get("version")).collect::<Result<Vec<i64>, _>>()?;
+    let own: Vec<i64> = files(dialect).iter().map(|(version, ..)| *version).collect();
+    Ok(if own == run {
+        None
+    } else if own.starts_with(&run) {
+        Some(
+            "tables of an older version: stop the pool, run sluice migrate as their owner, and in Postgres \
+             docker/postgres-roles.sql again, if you use it",
+        )
+    } else {
+        Some("tables of another version than this program, a newer one maybe: use the program that made them")
+    })
+}
+
+/// Whether there is no such table.
+fn is_missing(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "42P01") || error.message().contains("no such table")
 }
 
 /// Whether all of them have been run, and no others: then nothing is to be created, and a role that may not will do.

@@ -508,6 +508,9 @@ async fn roles_make_and_drop_ranges_only() {
         ),
         ("SELECT slots_drop('entry', 9)", "entry is not kept by ranges of slots"),
         ("SELECT slots_drop('slot_work; DROP TABLE entry; --', 9)", "is not kept by ranges of slots"),
+        ("SELECT slots_drop('slot_work', 9)", "9 to 12 of slot_work is kept: slot_kept says from 9 on"),
+        ("SELECT slots_drop('slot_rate', 9)", "9 to 12 of slot_rate is kept"),
+        ("SELECT slots_drop('slot_work', 10)", "no range of slots begins with 10"),
         ("SELECT slots_extend(9, 9)", "are no range"),
         ("SELECT slots_extend(10, 20)", "would overlap"),
         ("TRUNCATE slot_work", "permission denied"),
@@ -525,7 +528,8 @@ async fn roles_make_and_drop_ranges_only() {
     let owner = rig.url.replace("sluice_pool@", "postgres@");
     execute(&mut sqlx::AnyConnection::connect(&owner).await.unwrap(), give).await.unwrap();
     execute(&mut raw, "CREATE TEMPORARY TABLE slot_work_9 (mine BIGINT)").await.unwrap();
-    execute(&mut raw, "BEGIN; SELECT slots_drop('slot_work', 9)").await.unwrap();
+    let drop = "BEGIN; UPDATE slot_kept SET workers_from = 13; SELECT slots_drop('slot_work', 9)";
+    execute(&mut raw, drop).await.unwrap();
     assert_eq!(execute(&mut raw, "SELECT mine FROM slot_work_9").await.unwrap(), 0);
     execute(&mut raw, "ROLLBACK").await.unwrap();
     let report = Audit::open(&as_reader, &rig.dir.path().join("spool")).unwrap().verify(Which::Any).await;

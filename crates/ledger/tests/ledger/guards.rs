@@ -11,7 +11,7 @@ use crate::rig::{NETWORK, Rig, Running, Shard, Tree, execute, hash, quick, terms
 const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
 
 /// A ledger with one credited block of two miners.
-async fn credited(rig: &Rig) -> Ledger {
+pub async fn credited(rig: &Rig) -> Ledger {
     let chain = Tree::new();
     chain.grow(hash(0), hash(1), 1);
     let spool = rig.spool();
@@ -215,6 +215,34 @@ pub async fn a_changed_migration_is_refused(rig: Rig) {
     execute(&mut raw, "UPDATE _sqlx_migrations SET version = version + 98").await.unwrap();
     let error = Ledger::migrate(&rig.url).await.unwrap_err();
     assert!(matches!(error, LedgerError::Migration { .. }), "{error}");
+}
+
+/// What `sluice check` says of the tables, which it leaves as they are.
+pub async fn tables_are_looked_at(rig: Rig) {
+    let check = async |expect: &str| {
+        let said = Ledger::check(&rig.url).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(expect) && said.is_empty() == expect.is_empty(), "{expect}: {said}");
+    };
+    const NONE: &str = "no tables of the ledger yet: run sluice migrate";
+    if !rig.is_postgres() {
+        let path = rig.dir.path().join("ledger.db");
+        check("").await;
+        assert!(!path.exists(), "it was not made");
+        fs::write(path, "").unwrap();
+    }
+    check(NONE).await;
+    check(NONE).await;
+    Ledger::migrate_to(&rig.url, 5).await.unwrap();
+    check("tables of an older version: stop the pool, run sluice migrate").await;
+    Ledger::migrate(&rig.url).await.unwrap();
+    check("").await;
+    let spool = rig.spool();
+    let ledger = rig.open(&spool, PPLNS).await;
+    check("").await; // beside a pool
+    drop(ledger);
+    let mut raw = rig.raw().await;
+    execute(&mut raw, "UPDATE _sqlx_migrations SET version = 99 WHERE version = 6").await.unwrap();
+    check("tables of another version than this program").await;
 }
 
 #[tokio::test]

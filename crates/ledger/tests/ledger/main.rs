@@ -6,11 +6,13 @@
 mod audit;
 mod blocks;
 mod faults;
+mod grants;
 mod growth;
 mod guards;
 /// The same key as in the end-to-end tests, which is not ours either.
 #[path = "../../../../tests/payout/key.rs"]
 mod key;
+mod locks;
 mod operator;
 mod paying;
 mod payouts;
@@ -45,6 +47,7 @@ on_both! {
     shares::slots_close_though_the_clock_is_put_back,
     shares::poisoned_records_are_set_aside,
     shares::a_record_that_stands_there_twice_is_told,
+    shares::a_damaged_block_is_said_to_be_one,
     shares::a_record_that_the_database_refuses_is_set_aside,
     shares::a_long_backlog_is_drained,
     blocks::a_block_is_credited_exactly,
@@ -83,6 +86,8 @@ on_both! {
     guards::another_network_is_refused,
     guards::a_spool_put_back_is_refused,
     guards::a_changed_migration_is_refused,
+    guards::tables_are_looked_at,
+    locks::how_far_the_drain_is_behind,
     operator::what_is_moved_by_hand,
     operator::an_order_waits_for_a_pool,
     operator::an_order_is_carried_out_once_whoever_dies,
@@ -94,6 +99,7 @@ on_both! {
     paying::a_busy_pool_pays_too,
     paying::a_batch_without_its_coin_is_returned,
     paying::a_batch_on_the_change_of_a_replaced_one_is_returned,
+    paying::coins_for_some_pay_some,
     payouts::one_payer_at_a_time,
     payouts::payments_are_never_changed,
     payouts::the_payments_are_held_against_the_journal,

@@ -145,6 +145,49 @@ impl House {
             .await
     }
 
+    /// The number of a miner in the database.
+    async fn id(&self, number: u32) -> i64 {
+        let sql = "SELECT id FROM miner WHERE address = $1";
+        sqlx::query_scalar(sql).bind(miner(number)).fetch_one(&mut self.rig.raw().await).await.unwrap()
+    }
+
+    /// The operator gives a miner so many satoshi out of the reserve.
+    async fn give(&mut self, number: u32, sats: i64) {
+        let miner = self.id(number).await;
+        let mut raw = self.rig.raw().await;
+        let id = self.rig.number("SELECT MAX(id) + 1 FROM txn").await;
+        let (account, msat) = (8 * miner + 1, 1_000 * sats);
+        for sql in [
+            "BEGIN".to_owned(),
+            format!("INSERT INTO entry VALUES ({id}, 2, {}), ({id}, {account}, {msat})", -msat),
+            format!(
+                "INSERT INTO txn VALUES ({id}, 'correction', 'correction:operator:{id}', NULL, 0, 'a gift')"
+            ),
+            format!("UPDATE account SET balance_msat = balance_msat - {msat} WHERE id = 2"),
+            format!("UPDATE account SET balance_msat = balance_msat + {msat} WHERE id = {account}"),
+            "COMMIT".to_owned(),
+        ] {
+            execute(&mut raw, &sql).await.unwrap();
+        }
+    }
+
+    /// Whom a batch pays, satoshi.
+    async fn items(&self, batch: i64) -> Vec<(u32, i64)> {
+        let sql = "SELECT sats FROM payout_item WHERE payout_id = $1 AND miner_id = $2";
+        let (mut raw, mut items) = (self.rig.raw().await, Vec::new());
+        for number in 1..=3 {
+            let query = sqlx::query_scalar(sql).bind(batch).bind(self.id(number).await);
+            items.extend(query.fetch_optional(&mut raw).await.unwrap().map(|sats: i64| (number, sats)));
+        }
+        items
+    }
+
+    /// What the operator is told.
+    async fn trouble(&self) -> String {
+        let sql = "SELECT COALESCE(trouble, '') FROM payer";
+        sqlx::query_scalar(sql).fetch_one(&mut self.rig.raw().await).await.unwrap()
+    }
+
     /// What blocks and mempool pay to miner 1 outside of coinbases, satoshi.
     fn paid(&self) -> u64 {
         let ((blocks, _), (mempool, _)) = self.chain.paid_to(&script(&miner(1)));
@@ -274,6 +317,58 @@ pub async fn a_batch_on_the_change_of_a_replaced_one_is_returned(rig: Rig) {
     house.chain.grow(30);
     house.process().payer.round().await.unwrap();
     assert_eq!(house.batches().await, [PayoutState::Paid, PayoutState::Returned, PayoutState::Paid]);
+    house.process().ledger.verify().await.unwrap();
+}
+
+/// F-55: coins for some only. Those are paid whose turn it is, whoever waits longest first, and the operator is told what is
+/// missing; who is owed more than there is holds up nobody.
+pub async fn coins_for_some_pay_some(rig: Rig) {
+    let mut house = House::new(rig);
+    house.start(None).await;
+    house.work();
+    house.process().shard.share(&worker(3, "rig"), 16);
+    let first = house.find();
+    house.chain.append(first);
+    house.chain.grow(100);
+    house.settle().await;
+    house.give(2, 200_000_000).await;
+    house.give(3, 1_000_000_000).await;
+    house.process().payer.round().await.unwrap();
+    let paid = [(1, 1_237_500_000), (2, 1_437_500_000)];
+    assert_eq!(house.items(1).await, paid, "the smallest first");
+    let trouble = house.trouble().await;
+    for words in ["has 5000000000 sat to spend, 61500", "1 of 3 miners wait for 3475000000 sat"] {
+        assert!(trouble.contains(words), "{words}: {trouble}");
+    }
+    // Nothing is left of the coin before its change is in a block: nothing moves.
+    house.process().payer.round().await.unwrap();
+    assert_eq!(house.batches().await.len(), 1);
+    assert!(house.trouble().await.contains("has 0 sat to spend"), "{}", house.trouble().await);
+    assert!(house.ask("run").await.contains("has 0 sat to spend"));
+    assert_eq!(house.account(8 * house.id(3).await + 1).await, 3_475_000_000_000);
+
+    // There is not enough for the one who waits; so it goes to another, and comes to him in his turn.
+    house.chain.grow(30);
+    house.give(1, 1_000_000_000).await;
+    let said = house.ask("run").await;
+    assert!(
+        said.contains("to 1 miners") && said.contains("; not all that is due: the wallet has 23"),
+        "{said}"
+    );
+    assert_eq!(house.items(2).await, [(1, 1_000_000_000)]);
+    house.give(1, 1_000_000_000).await;
+    house.chain.deposit(script(&house.key.address_at(0, 1)), 2_300_000_000);
+    house.chain.grow(30);
+    house.process().payer.round().await.unwrap();
+    assert_eq!(house.items(3).await, [(3, 3_475_000_000)], "who was never paid comes before who was");
+    assert!(house.trouble().await.contains("1 of 2 miners wait for 1000000000 sat"));
+    house.chain.deposit(script(&house.key.address_at(0, 2)), 2_000_000_000);
+    house.chain.grow(30);
+    house.process().payer.round().await.unwrap();
+    house.chain.grow(30);
+    house.process().payer.round().await.unwrap();
+    assert_eq!(house.batches().await, [PayoutState::Paid; 4]);
+    assert_eq!(house.trouble().await, "");
     house.process().ledger.verify().await.unwrap();
 }
 

@@ -106,10 +106,14 @@ struct World {
 }
 
 pub async fn ten_thousand_steps(rig: Rig) {
+    let steps = env::var("SLUICE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
+    take_steps(rig, steps).await;
+}
+
+pub async fn take_steps(rig: Rig, steps: u64) {
     let seed = env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64
     });
-    let steps = env::var("SLUICE_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
     println!(
         "SLUICE_SEED={seed} SLUICE_STEPS={steps} on {}",
         if rig.is_postgres() { "Postgres" } else { "SQLite" }
@@ -136,7 +140,8 @@ pub async fn ten_thousand_steps(rig: Rig) {
     );
     println!("{told}; in {:?}", begun.elapsed());
     let is_enough = blocks > 100 && carried > 0 && batches > 30;
-    let is_varied = seen.taken_back > 2 && seen.returned > 2 && seen.raised > 0 && missed.len() < 4;
+    let is_varied =
+        seen.taken_back > 2 && seen.returned > 2 && seen.raised > 0 && seen.short > 0 && missed.len() < 4;
     assert!(steps < STEPS || is_enough && is_varied, "{told}");
 }
 

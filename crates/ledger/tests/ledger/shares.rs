@@ -203,6 +203,39 @@ pub async fn poisoned_records_are_set_aside(rig: Rig) {
     ledger.verify().await.unwrap();
 }
 
+/// A flipped bit in the record of a block: whoever looks at what is set aside is told that it may be one, and what to do.
+pub async fn a_damaged_block_is_said_to_be_one(rig: Rig) {
+    let spool = rig.spool();
+    let mut shard = Shard::new(&spool, 0);
+    shard.share(&worker(1, "a"), 1);
+    shard.found(PPLNS, &worker(1, "a"), 1, 1_000);
+    shard.share(&worker(1, "a"), 1);
+    shard.commit();
+    drop((shard, spool));
+    let segment = fs::read_dir(rig.dir.path().join("spool"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let value = bytes.windows(12).position(|at| at == b"\"value_sats\"").unwrap();
+    bytes[value + 14] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+
+    let spool = rig.spool();
+    let ledger = rig.run(&spool, PPLNS, &Tree::new()).await.stop().await;
+    assert_eq!(ledger.totals().await.unwrap().accepted_shares, 2);
+    assert_eq!(ledger.totals().await.unwrap().blocks, 0);
+    let mut raw = rig.raw().await;
+    let reasons: Vec<String> =
+        sqlx::query_scalar("SELECT reason FROM set_aside").fetch_all(&mut raw).await.unwrap();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    for words in ["unreadable; this may be a found block", "HASH.note", "sluice ledger correct"] {
+        assert!(reasons[0].contains(words), "{words}: {reasons:?}");
+    }
+    ledger.verify().await.unwrap();
+}
+
 pub async fn a_record_that_the_database_refuses_is_set_aside(rig: Rig) {
     let spool = rig.spool();
     let ledger = rig.open(&spool, PPLNS).await;

@@ -246,7 +246,9 @@ impl World {
                 "payout" => {
                     self.batches += 1;
                     let items = self.items(number(1)).await;
-                    self.model.planned(number(1) as usize, items, policy, &self.now);
+                    self.versions().await;
+                    let coins = self.free(policy);
+                    self.model.planned(number(1) as usize, items, policy, coins, &self.now);
                 }
                 "paid" => {
                     self.versions().await;
@@ -315,15 +317,22 @@ impl World {
         assert_eq!((coins, immature), (ripe.values().sum(), green), "{}: the wallet", self.now);
         assert_eq!(orders, 0, "{}: orders", self.now);
         let due = self.model.due(&policy);
-        let Some(rate) = policy.rate(&self.manners).filter(|_| policy.by_itself && !due.is_empty()) else {
-            return;
-        };
+        if policy.by_itself && policy.rate(&self.manners).is_some() {
+            let (free, fee) = self.free(&policy);
+            let left: Vec<_> = due.iter().filter(|(_, sats)| sats + fee <= free).collect();
+            assert!(left.is_empty(), "{}: {left:?} could be paid", self.now);
+        }
+    }
+
+    /// What the wallet has for a new batch, and the most that it would leave to the network.
+    fn free(&self, policy: &Policy) -> (u64, u64) {
         let locked: Vec<_> = self.model.payouts.locked().collect();
+        let (ripe, _) = self.chain.wallet();
         let free: Vec<u64> =
             ripe.iter().filter(|(at, _)| !locked.contains(at)).map(|(_, sats)| *sats).collect();
-        let fee = (free.len() + due.len() + 2) as u64 * 120 * rate / 1_000;
-        let needed = due.values().sum::<u64>() + fee;
-        assert!(free.iter().sum::<u64>() < needed, "{}: {due:?} could be paid", self.now);
+        let rate = policy.rate(&self.manners).unwrap_or(policy.max_rate);
+        let outputs = self.model.due(policy).len();
+        (free.iter().sum(), (free.len() + outputs + 2) as u64 * 120 * rate / 1_000)
     }
 
     /// Every batch comes to an end.

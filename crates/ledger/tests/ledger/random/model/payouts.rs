@@ -43,6 +43,8 @@ pub struct Seen {
     pub returned: u32,
     /// Paid by another transaction than the first.
     pub raised: u32,
+    /// Batches of some of those who were due, since there were no coins for all.
+    pub short: u32,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,12 @@ impl Payouts {
         (1..).zip(&self.batches).filter(|(_, batch)| batch.is_open())
     }
 
+    /// The newest batch of a miner that was not given up.
+    fn last_paid(&self, miner: i64) -> Option<usize> {
+        let is_his = |batch: &Batch| batch.state != State::Returned && batch.items.contains_key(&miner);
+        self.batches.iter().rposition(is_his)
+    }
+
     /// Batches that cannot confirm any more.
     pub fn dead(&self, chain: &Blocks, enough: u32) -> Vec<usize> {
         self.open().filter(|(_, batch)| batch.is_dead(chain, enough)).map(|(id, _)| id).collect()
@@ -180,9 +188,8 @@ impl Payouts {
 }
 
 impl Model {
-    /// Who is to be paid now, and how much: the largest balances first, as many as there is room for. Not what a coinbase
-    /// pays that may yet come to count.
-    pub fn due(&self, policy: &Policy) -> BTreeMap<i64, u64> {
+    /// Who is to be paid now, and how much: the largest balances first. Not what a coinbase pays that may yet come to count.
+    pub fn due(&self, policy: &Policy) -> Vec<(i64, u64)> {
         let fee = match policy.fee_from {
             FeeFrom::Pool => 0,
             FeeFrom::Miners => (400 * policy.max_rate).div_ceil(1000),
@@ -206,14 +213,45 @@ impl Model {
             }
         }
         due.sort_by_key(|(balance, miner)| (std::cmp::Reverse(*balance), *miner));
-        due.truncate(policy.max_outputs as usize);
         due.into_iter().map(|(balance, miner)| (miner, (balance / 1_000) as u64)).collect()
     }
 
-    pub fn planned(&mut self, id: usize, items: BTreeMap<i64, u64>, policy: &Policy, when: &str) {
+    /// `free`: what the wallet has for it. Plan as large as there is room for; else, and only if there are no coins for that,
+    /// of those who fit each in his turn.
+    pub fn planned(
+        &mut self,
+        id: usize,
+        items: BTreeMap<i64, u64>,
+        policy: &Policy,
+        (free, fee): (u64, u64),
+        when: &str,
+    ) {
         assert_eq!(id, self.payouts.batches.len() + 1, "{when}");
-        assert_eq!(items, self.due(policy), "{when}: batch {id}");
         assert!(!items.is_empty(), "{when}: batch {id}");
+        let (most, mut due) = (policy.max_outputs as usize, self.due(policy));
+        let whole: BTreeMap<i64, u64> = due.iter().take(most).copied().collect();
+        if items != whole {
+            assert!(free < whole.values().sum::<u64>() + fee, "{when}: batch {id}: {items:?} of {whole:?}");
+            due.sort_by_key(|(miner, sats)| (self.payouts.last_paid(*miner), *sats, *miner));
+            let (mut room, mut taken) = (free, 0);
+            for (miner, sats) in &due {
+                match items.get(miner) {
+                    Some(paid) => {
+                        assert_eq!(paid, sats, "{when}: batch {id}: miner {miner}");
+                        (room, taken) = (room - sats, taken + 1);
+                    }
+                    None => {
+                        let fits = taken < most && sats + fee <= room;
+                        assert!(
+                            !fits,
+                            "{when}: batch {id}: miner {miner} is passed over: {items:?} of {due:?}"
+                        );
+                    }
+                }
+            }
+            assert_eq!(taken, items.len(), "{when}: batch {id}: {items:?} of {due:?}");
+            self.payouts.seen.short += 1;
+        }
         let mut entries = Accounts::new();
         for (miner, sats) in &items {
             entries.insert(8 * miner + 1, -i128::from(*sats) * 1_000);
