@@ -48,9 +48,10 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// What `ready` finds, asked again and again until `limit` is over; panics with `what` then.
+/// What `ready` finds, asked again and again; panics with `what` if it has found nothing long after `limit`, which is for a
+/// machine that has nothing else to do.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), 3 * limit);
     loop {
         if let Some(found) = ready() {
             return found;

@@ -106,6 +106,7 @@ on_both! {
     random::ten_thousand_steps,
     schemes::pps_pays_for_work_and_keeps_the_blocks,
     schemes::fpps_pays_the_mean_fees_too,
+    schemes::a_mean_of_other_fees_is_found,
     schemes::pps_plus_shares_the_fees,
     schemes::from_pplns_to_pps_and_back,
     schemes::a_change_of_the_windows_length,

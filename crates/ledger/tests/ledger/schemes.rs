@@ -187,10 +187,28 @@ pub async fn fpps_pays_the_mean_fees_too(rig: Rig) {
             assert_eq!(process.balances().await[0].1, expect, "round {round}");
         }
     }
-    // One of the blocks that a mean is of has other fees than it had.
-    execute(&mut raw, "UPDATE fee_block SET fees_sats = 1 WHERE height = 20").await.unwrap();
-    let found = process.ledger.verify().await.unwrap_err().to_string();
-    assert!(found.contains("mean 2 of fees is not that of its blocks"), "{found}");
+}
+
+pub async fn a_mean_of_other_fees_is_found(rig: Rig) {
+    let process = Process::start(&rig, FPPS, &Tree::new()).await;
+    let mut raw = rig.raw().await;
+    let one = if rig.is_postgres() { "decode(repeat('01', 32), 'hex')" } else { "zeroblob(32)" };
+    let rows = format!(
+        "INSERT INTO fee_block VALUES ({one}, {one}, 1, 7); INSERT INTO fee_rate VALUES (1, {one}, 1, 0, 7000, 0)"
+    );
+    execute(&mut raw, &rows).await.unwrap();
+    process.ledger.verify().await.unwrap();
+    for (plant, mend) in [
+        ("UPDATE fee_block SET fees_sats = 8", "UPDATE fee_block SET fees_sats = 7"),
+        ("UPDATE fee_rate SET mean_msat = 7001", "UPDATE fee_rate SET mean_msat = 7000"),
+        ("UPDATE fee_rate SET blocks = 3, trimmed = 1", "UPDATE fee_rate SET blocks = 1, trimmed = 0"),
+    ] {
+        execute(&mut raw, plant).await.unwrap();
+        let found = process.ledger.verify().await.unwrap_err().to_string();
+        assert!(found.contains("mean 1 of fees is not that of its blocks"), "{plant}: {found}");
+        execute(&mut raw, mend).await.unwrap();
+        process.ledger.verify().await.unwrap();
+    }
 }
 
 pub async fn pps_plus_shares_the_fees(rig: Rig) {
