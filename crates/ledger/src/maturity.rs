@@ -17,7 +17,7 @@ use crate::{
 mod entries;
 mod step;
 
-pub(crate) use entries::{outputs, stored};
+pub(crate) use entries::{Moves, covers, matures, outputs, stored};
 use step::{Block, Step};
 
 /// How many questions are open at the chain at a time.

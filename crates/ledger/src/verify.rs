@@ -8,7 +8,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 use crate::{
     Hash, Ledger, LedgerError, PayError, audit,
     journal::Account,
-    payout,
+    operator, payout,
     proof::{Seal, check_chain},
     store::Store,
 };
@@ -19,6 +19,7 @@ mod fees;
 mod kinds;
 mod raw;
 mod shares;
+mod steps;
 
 /// What is wrong, in words; empty if nothing is.
 type Findings = Vec<String>;
@@ -33,7 +34,7 @@ impl Ledger {
     /// payments with the journal. [`LedgerError::Unsound`] says what is wrong. Reads all of the journal and all slots.
     pub async fn verify(&self) -> Result<(), LedgerError> {
         let mut snapshot = self.store().whole_snapshot().await?;
-        let mut findings = tables(&mut snapshot, &mut Vec::new()).await?;
+        let mut findings = tables(&mut snapshot, credits::WINDOWS, &mut Vec::new()).await?;
         if findings.is_empty() {
             return Ok(());
         }
@@ -118,10 +119,12 @@ impl Audit {
     pub async fn verify(&self, which: Which) -> Result<Report, LedgerError> {
         let mut snapshot = self.store.whole_snapshot().await?;
         let mut report = Report::default();
-        report.findings = tables(&mut snapshot, &mut report.notes).await?;
+        let is_all = raw::reads_all(&mut snapshot, which).await?;
+        let most = if is_all { usize::MAX } else { credits::WINDOWS };
+        report.findings = tables(&mut snapshot, most, &mut report.notes).await?;
         report.liabilities_msat = payout::liabilities(&mut snapshot).await?;
         let network = network(&mut snapshot).await?;
-        raw::check(&mut snapshot, (&self.spool, network), which, &mut report).await?;
+        raw::check(&mut snapshot, (&self.spool, network), (which, is_all), &mut report).await?;
         Ok(report)
     }
 
@@ -148,15 +151,21 @@ impl Audit {
 }
 
 /// What follows from the tables alone; `notes` gets what they cannot say any more.
-async fn tables(snapshot: &mut AnyConnection, notes: &mut Vec<String>) -> Result<Findings, LedgerError> {
+async fn tables(
+    snapshot: &mut AnyConnection,
+    windows: usize,
+    notes: &mut Vec<String>,
+) -> Result<Findings, LedgerError> {
     let mut findings = journal(snapshot).await?;
     findings.extend(blocks::check(snapshot).await?);
-    findings.extend(credits::blocks(snapshot, notes).await?);
+    findings.extend(credits::blocks(snapshot, windows, notes).await?);
+    findings.extend(steps::check(snapshot).await?);
     findings.extend(credits::slots(snapshot, notes).await?);
     findings.extend(shares::check(snapshot, notes).await?);
     let network = network(snapshot).await?;
     findings.extend(payout::payments(snapshot, network).await?);
     findings.extend(kinds::check(snapshot).await?);
+    findings.extend(operator::asked::check(snapshot).await?);
     findings.extend(fees::check(snapshot).await?);
     let seals = seals(snapshot).await?;
     if let Some(first) = seals.first().filter(|first| first.sequence != 1) {

@@ -15,6 +15,8 @@ use crate::{
 };
 
 type Entries = Vec<(Account, i64)>;
+/// The same by account, without those that come to nothing.
+pub(crate) type Moves = BTreeMap<Account, i64>;
 
 /// It came on chain: the reward, divided as was fixed when the block was found.
 ///
@@ -49,9 +51,24 @@ pub(super) async fn credit(
 /// It is deep enough: what the coinbase has paid is paid, the rest is available.
 pub(super) async fn mature(connection: &mut AnyConnection, block: &Block) -> Result<Entries, LedgerError> {
     let paid = outputs(connection, block.id).await?;
-    let posted = journal::posted(connection, block.id).await?;
-    let of_coinbase = |miner: i64| if block.solo { i64::MAX } else { paid.get(&miner).copied().unwrap_or(0) };
-    Ok(posted.into_iter().flat_map(|entry| matured(entry, of_coinbase)).collect())
+    let posted = journal::posted(connection, block.id).await?.into_iter().collect();
+    Ok(matures(&posted, &paid, block.solo).into_iter().collect())
+}
+
+/// What moves when a block matures that has `posted` so far, and whose coinbase has `paid` (all of it where it is solo).
+pub(crate) fn matures(posted: &Moves, paid: &BTreeMap<i64, i64>, is_solo: bool) -> Moves {
+    let of_coinbase = |miner: i64| if is_solo { i64::MAX } else { paid.get(&miner).copied().unwrap_or(0) };
+    summed(posted.iter().flat_map(|(account, amount)| matured((*account, *amount), of_coinbase)))
+}
+
+fn summed(entries: impl Iterator<Item = (Account, i64)>) -> Moves {
+    let mut moves = Moves::new();
+    entries.for_each(|(account, amount)| {
+        let sum: &mut i64 = moves.entry(account).or_default();
+        *sum = sum.saturating_add(amount);
+    });
+    moves.retain(|_, amount| *amount != 0);
+    moves
 }
 
 /// What moves when `entry` matures; `of_coinbase` says what a miner has been paid by the coinbase.
@@ -77,19 +94,23 @@ pub(super) async fn reverse(connection: &mut AnyConnection, block: &Block) -> Re
 /// It left the chain although it was mature. What its coinbase paid has gone with it and is taken back, to what it was
 /// taken from; what else was available stays with miners and pool, and the reserve stands in.
 pub(super) async fn cover(connection: &mut AnyConnection, block: &Block) -> Result<Entries, LedgerError> {
-    let posted = journal::posted(connection, block.id).await?;
-    let back = |(account, amount): (Account, i64)| {
+    let posted = journal::posted(connection, block.id).await?.into_iter().collect();
+    Ok(covers(&posted).into_iter().collect())
+}
+
+/// See [`cover`].
+pub(crate) fn covers(posted: &Moves) -> Moves {
+    let back = |(account, amount): (&Account, &i64)| {
         let is_back = match account {
             Account::Rewards | Account::Miner(_, Purse::Paid) => true,
-            Account::Miner(_, Purse::Available) => amount < 0,
+            Account::Miner(_, Purse::Available) => *amount < 0,
             _ => false,
         };
-        is_back.then_some((account, -amount))
+        is_back.then_some((*account, amount.saturating_neg()))
     };
-    let mut entries: Entries = posted.into_iter().filter_map(back).collect();
-    let sum: i64 = entries.iter().map(|(_, amount)| amount).sum();
-    entries.push((Account::Reserve, -sum));
-    Ok(entries)
+    let entries: Entries = posted.iter().filter_map(back).collect();
+    let sum = entries.iter().fold(0i64, |sum, (_, amount)| sum.saturating_add(*amount));
+    summed(entries.into_iter().chain([(Account::Reserve, sum.saturating_neg())]))
 }
 
 /// It came back: what [`cover`] did is undone.

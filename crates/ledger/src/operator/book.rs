@@ -119,21 +119,11 @@ async fn move_it(
     if let Err(wrong) = movement.check() {
         return Ok(Err(wrong.to_string()));
     }
-    let miner = match movement.miner() {
-        None => 0,
-        Some(address) => match miner_id(connection, address).await? {
-            Some(id) => id,
-            None => return Ok(Err(format!("nobody has mined here with the address {address}"))),
-        },
+    let Some((kind, key, entries)) = entries(connection, movement).await? else {
+        let address = movement.miner().unwrap_or_default();
+        return Ok(Err(format!("nobody has mined here with the address {address}")));
     };
-    let [from, to] = [&movement.from, &movement.to].map(|place| account(place, miner));
-    let msat = i64::try_from(movement.msat).unwrap_or(i64::MAX);
-    let entries = [(from, -msat), (to, msat)];
-    let (kind, prefix) = match movement.miner() {
-        Some(_) => (Kind::Correction, KEYS[0]),
-        None => (Kind::Fund, KEYS[1]),
-    };
-    let key = format!("{prefix}{}", movement.key);
+    let ((from, _), msat) = (entries[0], entries[1].1);
     if let Some((txn, before)) = written(connection, &key).await? {
         return Ok(match before == BTreeMap::from(entries) {
             true => Ok(format!("done before, as transaction {txn} of the journal: nothing is moved again")),
@@ -159,11 +149,28 @@ async fn move_it(
     }
     let post = Post { kind, key, block: None, now_ms: clock::now_ms(), entries: &entries };
     let txn = journal::post_for(connection, dialect, &post, Some(&movement.reason)).await?;
-    let (from_has, to_has) = (balance(connection, from).await?, balance(connection, to).await?);
+    let (from_has, to_has) = (balance(connection, from).await?, balance(connection, entries[1].0).await?);
     let [from, to] = [&movement.from, &movement.to].map(Place::name);
     Ok(Ok(format!(
         "transaction {txn} of the journal: {msat} msat from {from} (has {from_has} now) to {to} (has {to_has} now)"
     )))
+}
+
+/// What a movement writes into the journal, and under which key; nothing if nobody has mined with its address.
+pub(super) async fn entries(
+    connection: &mut AnyConnection,
+    movement: &Movement,
+) -> Result<Option<(Kind, String, [(Account, i64); 2])>, LedgerError> {
+    let (kind, prefix, miner) = match movement.miner() {
+        None => (Kind::Fund, KEYS[1], 0),
+        Some(address) => match miner_id(connection, address).await? {
+            Some(id) => (Kind::Correction, KEYS[0], id),
+            None => return Ok(None),
+        },
+    };
+    let [from, to] = [&movement.from, &movement.to].map(|place| account(place, miner));
+    let msat = i64::try_from(movement.msat).unwrap_or(i64::MAX);
+    Ok(Some((kind, format!("{prefix}{}", movement.key), [(from, -msat), (to, msat)])))
 }
 
 fn account(place: &Place, miner: i64) -> Account {

@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::{
     PayError, PayPoint, Payer, bytes, commit,
     rows::{self, Batch, Version, failed},
-    settle, shown,
+    settle, shown, signer,
 };
 use crate::{
     LedgerError,
@@ -38,6 +38,9 @@ impl Payer {
     async fn sign(&mut self, batch: &Batch, version: &Version) -> Result<(), PayError> {
         let mut psbt = read_psbt(&version.psbt)?;
         if self.descriptors.can_sign() {
+            if let Some(why) = self.objection(batch, version).await? {
+                return self.trouble(batch, Some(format!("it is not signed: {why}"))).await;
+            }
             self.coins()?.sign(&mut psbt)?;
         } else {
             match self.said(version.txid).await? {
@@ -69,6 +72,19 @@ impl Payer {
         tracing::info!(batch = batch.id, txid = shown(&version.txid), "a payout is signed and stored");
         self.reach(PayPoint::Stored).await;
         Ok(())
+    }
+
+    /// Why these keys sign nothing of the kind, whatever is written in the database: as a signer of its own would say it. The
+    /// rate was capped when the fee was chosen.
+    async fn objection(&mut self, batch: &Batch, version: &Version) -> Result<Option<String>, PayError> {
+        let network = self.descriptors.network();
+        let store = self.store.clone();
+        let mut snapshot = store.snapshot().await?;
+        match signer::check(&mut snapshot, (self.coins()?, network, u64::MAX), batch, version).await {
+            Ok(_) => Ok(None),
+            Err(PayError::Refused(why)) => Ok(Some(why)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn write_signed(

@@ -54,7 +54,7 @@ pub struct Signer {
 
 /// A line of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Signed {
+pub(super) struct Signed {
     at_ms: i64,
     batch: i64,
     txid: String,
@@ -200,7 +200,8 @@ impl Signer {
                 if query.fetch_optional(&mut *snapshot).await.map_err(failed)?.is_some() {
                     continue;
                 }
-                let checked = self.check(&mut snapshot, batch, version).await;
+                let rate = self.settings.max_rate;
+                let checked = check(&mut snapshot, (&self.coins, self.network, rate), batch, version).await;
                 waiting.push((version, checked));
             }
         }
@@ -243,61 +244,61 @@ impl Signer {
         query.execute(&mut raw).await.map_err(LedgerError::database("hand over a signature"))?;
         Ok(())
     }
+}
 
-    /// Compares a transaction with the journal, to the satoshi.
-    async fn check(
-        &self,
-        snapshot: &mut AnyConnection,
-        batch: &Batch,
-        version: &Version,
-    ) -> Result<(Psbt, Signed), PayError> {
-        let refused = |why: &str| PayError::Refused(why.to_owned());
-        let owed = in_flight(snapshot, batch.id).await?;
-        let psbt = read_psbt(&version.psbt).map_err(|error| PayError::Refused(error.to_string()))?;
-        let transaction = &psbt.unsigned_tx;
-        if transaction.compute_txid() != version.txid {
-            return Err(refused("it is not the transaction that it is said to be"));
-        }
-        let (fee, vsize) = self.fee(&psbt)?;
-        if fee.saturating_mul(1000) > self.settings.max_rate.saturating_mul(vsize) {
+/// Compares a transaction with the journal, to the satoshi: it pays what is in flight, and what is left comes back to the wallet.
+/// `max_rate`: the most that it may leave to the network, satoshi per 1000 virtual bytes.
+pub(super) async fn check(
+    snapshot: &mut AnyConnection,
+    (coins, network, max_rate): (&Coins, Network, u64),
+    batch: &Batch,
+    version: &Version,
+) -> Result<(Psbt, Signed), PayError> {
+    let refused = |why: &str| PayError::Refused(why.to_owned());
+    let owed = in_flight(snapshot, batch.id).await?;
+    let psbt = read_psbt(&version.psbt).map_err(|error| PayError::Refused(error.to_string()))?;
+    let transaction = &psbt.unsigned_tx;
+    if transaction.compute_txid() != version.txid {
+        return Err(refused("it is not the transaction that it is said to be"));
+    }
+    let (fee, vsize) = fee(coins, &psbt)?;
+    if fee.saturating_mul(1000) > max_rate.saturating_mul(vsize) {
+        return Err(PayError::Refused(format!(
+            "its fee of {fee} sat for {vsize} vB is above payout.max_feerate"
+        )));
+    }
+    let gross: Vec<u64> = owed.iter().map(|(_, sats)| *sats).collect();
+    let net =
+        amounts::outputs(&gross, fee, batch.fee_from).ok_or_else(|| refused("its fee eats a payment"))?;
+    for (position, ((address, _), sats)) in owed.iter().zip(&net).enumerate() {
+        let script = script(address, network)?;
+        let output = transaction.output.get(position);
+        if output.is_none_or(|output| output.script_pubkey != script || output.value.to_sat() != *sats) {
             return Err(PayError::Refused(format!(
-                "its fee of {fee} sat for {vsize} vB is above payout.max_feerate"
+                "it does not pay the {sats} sat to {address} that the journal has in flight"
             )));
         }
-        let gross: Vec<u64> = owed.iter().map(|(_, sats)| *sats).collect();
-        let net =
-            amounts::outputs(&gross, fee, batch.fee_from).ok_or_else(|| refused("its fee eats a payment"))?;
-        for (position, ((address, _), sats)) in owed.iter().zip(&net).enumerate() {
-            let script = script(address, self.network)?;
-            let output = transaction.output.get(position);
-            if output.is_none_or(|output| output.script_pubkey != script || output.value.to_sat() != *sats) {
-                return Err(PayError::Refused(format!(
-                    "it does not pay the {sats} sat to {address} that the journal has in flight"
-                )));
-            }
-        }
-        let rest = transaction.output.get(owed.len()..).unwrap_or_default();
-        if let Some(stranger) = rest.iter().find(|output| !self.coins.owns(&output.script_pubkey)) {
-            return Err(PayError::Refused(format!(
-                "it pays {} to somebody whom nothing is owed",
-                stranger.value
-            )));
-        }
-        let borne = if batch.fee_from == FeeFrom::Pool { fee } else { 0 };
-        let sats = gross.iter().sum::<u64>().saturating_add(borne);
-        let inputs = transaction.input.iter().map(|input| input.previous_output).collect();
-        let txid = version.txid.to_string();
-        Ok((psbt, Signed { at_ms: now_ms(), batch: batch.id, txid, sats, inputs }))
     }
+    let rest = transaction.output.get(owed.len()..).unwrap_or_default();
+    if let Some(stranger) = rest.iter().find(|output| !coins.owns(&output.script_pubkey)) {
+        return Err(PayError::Refused(format!(
+            "it pays {} to somebody whom nothing is owed",
+            stranger.value
+        )));
+    }
+    let borne = if batch.fee_from == FeeFrom::Pool { fee } else { 0 };
+    let sats = gross.iter().sum::<u64>().saturating_add(borne);
+    let inputs = transaction.input.iter().map(|input| input.previous_output).collect();
+    let txid = version.txid.to_string();
+    Ok((psbt, Signed { at_ms: now_ms(), batch: batch.id, txid, sats, inputs }))
+}
 
-    /// What `psbt` leaves to the network, and its size. A wrong word about a coin's amount makes the signature wrong.
-    fn fee(&self, psbt: &Psbt) -> Result<(u64, u64), PayError> {
-        let unclear =
-            |error: &dyn std::fmt::Display| PayError::Refused(format!("its fee is not clear: {error}"));
-        let fee = psbt.fee().map_err(|error| unclear(&error))?.to_sat();
-        let vsize = crate::wallet::vsize(&self.coins, psbt).map_err(|error: WalletError| unclear(&error))?;
-        Ok((fee, vsize))
-    }
+/// What `psbt` leaves to the network, and its size. A wrong word about a coin's amount makes the signature wrong.
+fn fee(coins: &Coins, psbt: &Psbt) -> Result<(u64, u64), PayError> {
+    let unclear = |error: &dyn std::fmt::Display| PayError::Refused(format!("its fee is not clear: {error}"));
+    let fee = psbt.fee().map_err(|error| unclear(&error))?.to_sat();
+    let vsize = crate::wallet::vsize(coins, psbt).map_err(|error: WalletError| unclear(&error))?;
+    Ok((fee, vsize))
 }
 
 /// What the journal has in flight for a batch: address and satoshi by miner. The batch must be the one that moved it, and

@@ -25,13 +25,17 @@ pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, Ledg
                (SELECT COUNT(*) FROM block_weight a WHERE a.block_id = b.id AND a.miner_id = w.miner_id) AS own \
                FROM block b LEFT JOIN terms t ON t.id = b.terms_id LEFT JOIN worker w ON w.id = b.finder_id \
                LEFT JOIN miner m ON m.id = w.miner_id ORDER BY b.id";
+    let mut are_kept = false;
     for row in rows(snapshot, sql).await? {
         let id = integer(&row, "id")?;
+        let has_terms = !text(&row, "terms")?.is_empty();
+        let lacks = (are_kept && !has_terms).then_some("has no terms, though blocks before it have");
+        are_kept |= has_terms;
         let hash: Vec<u8> = row.try_get("hash").map_err(failed)?;
         let name =
             hash.try_into().map_or_else(|_| format!("block {id}"), |hash| format!("block {}", shown(&hash)));
         let outputs = outputs.remove(&id).unwrap_or_default();
-        let faults = [scheme(&row)?, reward(&row, network, &outputs)?, whose(&row)?, state(&row)?];
+        let faults = [lacks, scheme(&row)?, reward(&row, network, &outputs)?, whose(&row)?, state(&row)?];
         findings.extend(faults.into_iter().flatten().map(|fault| format!("{name} {fault}")));
     }
     Ok(findings)

@@ -16,13 +16,15 @@ use crate::{
     window::Window,
 };
 
-/// The windows of so many of the newest blocks are read from the slots again; each may be as long as all slots.
-const WINDOWS: usize = 100;
+/// The windows of so many of the newest blocks are read from the slots again, unless all are asked for; each may be as long as
+/// all slots.
+pub(super) const WINDOWS: usize = 100;
 
 /// Every block on its own: what stands in the journal for it must follow from its row, its weights and its outputs.
 /// What of a window is not kept any more is noted.
 pub(super) async fn blocks(
     snapshot: &mut AnyConnection,
+    most: usize,
     notes: &mut Vec<String>,
 ) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
@@ -48,7 +50,7 @@ pub(super) async fn blocks(
         }
         let (slot, bits) = (integer(&row, "slot")?, integer(&row, "window_bits")?);
         let is_solo = text(&row, "scheme")? == "solo";
-        if slot > 0 && bits > 0 && !is_solo && windows < WINDOWS {
+        if slot > 0 && bits > 0 && !is_solo && windows < most {
             windows += 1;
             let window = window(snapshot, slot, bits).await?;
             let done_anew = window.weights();

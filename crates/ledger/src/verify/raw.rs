@@ -26,11 +26,17 @@ use told::Told;
 /// As long as there are no more bytes of records than this, all slots are read again unless only one block was asked for.
 const FEW: u64 = 1 << 30;
 
+/// Whether all slots are read again.
+pub(super) async fn reads_all(snapshot: &mut AnyConnection, which: Which) -> Result<bool, LedgerError> {
+    let bytes = seals(snapshot).await?.iter().fold(0u64, |sum, seal| sum.saturating_add(seal.bytes));
+    Ok(which == Which::All || (which == Which::Any && bytes <= FEW))
+}
+
 /// Adds to `report` what the records say otherwise than the tables.
 pub(super) async fn check(
     snapshot: &mut AnyConnection,
     (dir, network): (&Path, Network),
-    which: Which,
+    (which, is_all): (Which, bool),
     report: &mut Report,
 ) -> Result<(), LedgerError> {
     let Some(id) = spool::id_of(dir) else {
@@ -52,13 +58,23 @@ pub(super) async fn check(
     }
     unsealed(&segments, report)?;
     found::check(snapshot, &segments, &told, report).await?;
+    if segments.spools > 1 {
+        report.notes.push(format!(
+            "{} spools were drained into this ledger: what workers did in all cannot be told from one",
+            segments.spools
+        ));
+    }
+    if !segments.aside.is_empty() {
+        report.notes.push(format!(
+            "{} pieces of the records were set aside and count for nobody: see the table set_aside",
+            segments.aside.len()
+        ));
+    }
     if told.is_whole {
         told.check_blocks(snapshot, report).await?;
         told.check_workers(snapshot, report).await?;
     }
     slots::open(snapshot, &mut segments, report).await?;
-    let bytes: u64 = seals.iter().map(|seal| seal.bytes).sum();
-    let is_all = which == Which::All || (which == Which::Any && bytes <= FEW);
     if is_all {
         slots::closed(snapshot, &mut segments, report).await?;
     } else if which == Which::Any {
@@ -96,11 +112,11 @@ async fn read(
         match take_in(segments, name) {
             Ok(Some(digested)) => {
                 report.shares += seal.shares;
+                let is = |what: &str| format!("segment {} ({}): its file {what}", seal.sequence, seal.name);
                 if hex::encode(digested.root) != seal.root || digested.shares != seal.shares {
-                    report.findings.push(format!(
-                        "segment {} ({}): its file has other shares than its root says",
-                        seal.sequence, seal.name
-                    ));
+                    report.findings.push(is("has other shares than its root says"));
+                } else if digested.bytes != seal.bytes {
+                    report.findings.push(is("is of another length than its seal says"));
                 }
             }
             Ok(None) => {
@@ -145,10 +161,8 @@ async fn read(
     let first = rows(snapshot, sql).await?.first().map_or(Ok(1), |row| integer(row, "first"))?;
     let is_closed = "SELECT COUNT(*) AS closed FROM slot WHERE closed_ms IS NOT NULL";
     let closed = rows(snapshot, is_closed).await?.first().map_or(Ok(0), |row| integer(row, "closed"))?;
-    let spools = "SELECT COUNT(DISTINCT spool) AS spools FROM watermark";
-    let spools = rows(snapshot, spools).await?.first().map_or(Ok(0), |row| integer(row, "spools"))?;
     told.is_whole = gone + others == 0
-        && spools == 1
+        && segments.spools == 1
         && (closed == 0 || segments.first() == Some(first))
         && report.findings.len() == before;
     Ok(told)

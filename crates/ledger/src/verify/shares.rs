@@ -37,6 +37,9 @@ pub(super) async fn check(
     if kept.miners_from > 1 {
         notes.push(format!("slots before {} are kept by miner no longer", kept.miners_from));
     }
+    if !are_spans_whole(snapshot, kept).await? {
+        findings.push("the ranges of slots do not follow each other from where they are kept".to_owned());
+    }
     let (mut done, totals) = workers(snapshot).await?;
     let base: Sum = done.workers.values().fold((0, 0), add);
     slots(snapshot, kept, &mut done, &mut findings).await?;
@@ -46,10 +49,10 @@ pub(super) async fn check(
             kept.workers_from
         ));
     }
-    let (mut all, mut rejected) = ((0, 0), 0);
+    let (mut all, mut rejected) = ((0, 0), 0i64);
     for (id, total, rejects) in totals {
         all = add(all, &total);
-        rejected += rejects;
+        rejected = rejected.saturating_add(rejects);
         if total != done.workers.remove(&id).unwrap_or_default() {
             findings.push(format!("worker {id} has other totals than its slots"));
         }
@@ -58,12 +61,33 @@ pub(super) async fn check(
     nobody.sort_unstable();
     findings.extend(nobody.iter().map(|id| format!("slots have work of worker {id}, who is not there")));
     let tally = "SELECT accepted_shares AS shares, rejected_shares, CAST(work AS TEXT) AS work FROM tally";
-    for row in rows(snapshot, tally).await? {
+    let tallies = rows(snapshot, tally).await?;
+    if tallies.len() != 1 {
+        findings.push("the pool's totals are not there".to_owned());
+    }
+    for row in tallies {
         if sum(&row)? != all || rejected != integer(&row, "rejected_shares")? {
             findings.push("the pool has other totals than its workers".to_owned());
         }
     }
     Ok(findings)
+}
+
+/// The ranges that slots are kept in begin where slot_kept says, or in SQLite before that, and have no gap.
+async fn are_spans_whole(snapshot: &mut AnyConnection, kept: Kept) -> Result<bool, LedgerError> {
+    let mut next = None;
+    for row in rows(snapshot, "SELECT first_slot, next_slot FROM slot_span ORDER BY first_slot").await? {
+        let first = integer(&row, "first_slot")?;
+        let is_right = match next {
+            None => first <= kept.miners_from,
+            Some(next) => first == next,
+        };
+        if !is_right {
+            return Ok(false);
+        }
+        next = Some(integer(&row, "next_slot")?);
+    }
+    Ok(next.is_none_or(|next| next >= kept.miners_from))
 }
 
 /// What workers have of slots that are not kept; and of each worker its number, its total and its rejects.
@@ -144,5 +168,5 @@ fn sum(row: &AnyRow) -> Result<Sum, LedgerError> {
 }
 
 fn add(sum: Sum, part: &Sum) -> Sum {
-    (sum.0 + part.0, sum.1.saturating_add(part.1))
+    (sum.0.saturating_add(part.0), sum.1.saturating_add(part.1))
 }

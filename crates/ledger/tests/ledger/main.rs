@@ -3,6 +3,7 @@
 // Nothing here comes from outside: what fails is the test.
 #![allow(clippy::unwrap_used)]
 
+mod attack;
 mod audit;
 mod blocks;
 mod faults;
@@ -71,6 +72,8 @@ on_both! {
     audit::a_block_shows_its_weights,
     audit::planted_corruptions_are_found_by_name,
     audit::what_was_recorded_cannot_be_talked_away,
+    attack::who_keeps_the_sums_is_found_by_the_steps,
+    attack::spools_one_after_the_other,
     audit::a_database_put_back_reads_the_archive,
     audit::every_point_of_the_drain_may_be_the_last,
     growth::ranges_come_and_go,
@@ -98,6 +101,7 @@ on_both! {
     paying::from_coinbases_to_payments,
     paying::a_busy_pool_pays_too,
     paying::a_batch_without_its_coin_is_returned,
+    paying::change_to_a_stranger_is_not_signed,
     paying::a_batch_on_the_change_of_a_replaced_one_is_returned,
     paying::coins_for_some_pay_some,
     payouts::one_payer_at_a_time,

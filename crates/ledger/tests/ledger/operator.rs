@@ -195,6 +195,16 @@ pub async fn what_was_moved_by_hand_is_verified(rig: Rig) {
             "correction:operator:a was done by hand, and has no reason",
         ),
         (
+            "UPDATE ledger_order SET done_ms = NULL WHERE argument LIKE '%\"b\"%'".to_owned(),
+            "UPDATE ledger_order SET done_ms = 1".to_owned(),
+            "fund:b is nothing that the operator asked for",
+        ),
+        (
+            "UPDATE ledger_order SET argument = replace(argument, '\"msat\":5', '\"msat\":6')".to_owned(),
+            "UPDATE ledger_order SET argument = replace(argument, '\"msat\":6', '\"msat\":5')".to_owned(),
+            "correction:operator:a is nothing that the operator asked for",
+        ),
+        (
             format!("UPDATE txn SET kind = 'fund' WHERE {a}"),
             format!("UPDATE txn SET kind = 'correction' WHERE {a}"),
             "correction:operator:a is a transaction of another kind",

@@ -2,14 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bitcoin::{OutPoint, Transaction, consensus::deserialize};
+use bitcoin::{OutPoint, Psbt, Transaction, consensus::deserialize, hashes::Hash as _};
 use ledger::{
-    Coinbases, Descriptors, Direct, Found, Hand, Hash, Ledger, Payer, PayoutSettings, PayoutState, Scheme,
-    Worker,
+    Coinbases, Descriptors, Direct, Found, Hand, Hash, Ledger, Movement, PayHalt, PayPoint, Payer,
+    PayoutSettings, PayoutState, Place, Scheme, Worker,
 };
 
 use crate::{
     key::Key,
+    payouts::literal,
     random::{
         chain::{BASE, Blocks},
         payments::{script, scripts},
@@ -27,6 +28,8 @@ struct House {
     chain: Arc<Blocks>,
     crew: [Worker; 2],
     time_ms: u64,
+    /// Where the payer stops dead.
+    dies_at: Option<PayPoint>,
     process: Option<Process>,
 }
 
@@ -43,7 +46,7 @@ impl House {
         let key = Key::wpkh(NETWORK);
         let chain = Arc::new(Blocks::new(1, scripts(&key).collect()));
         let crew = [worker(1, "rig"), worker(2, "rig")];
-        Self { rig, key, chain, crew, time_ms: 1_800_000_000_000, process: None }
+        Self { rig, key, chain, crew, time_ms: 1_800_000_000_000, dies_at: None, process: None }
     }
 
     /// Starts it anew.
@@ -59,6 +62,7 @@ impl House {
             threshold: 1_000,
             interval: Some(Duration::ZERO),
             fallback_rate: Some(2_000),
+            halt: self.dies_at.map(|last| -> PayHalt { Arc::new(move |point| point == last) }),
             ..PayoutSettings::default()
         };
         let (wire, chain) = (self.chain.clone(), self.chain.clone());
@@ -157,8 +161,20 @@ impl House {
         let mut raw = self.rig.raw().await;
         let id = self.rig.number("SELECT MAX(id) + 1 FROM txn").await;
         let (account, msat) = (8 * miner + 1, 1_000 * sats);
+        let asked = Movement {
+            from: Place::Reserve,
+            to: Place::Miner(crate::rig::miner(number)),
+            msat: msat as u64,
+            key: id.to_string(),
+            reason: "a gift".into(),
+            overdraw: true,
+        };
+        let asked = serde_json::to_string(&asked).unwrap();
         for sql in [
             "BEGIN".to_owned(),
+            format!(
+                "INSERT INTO ledger_order (argument, asked_ms, done_ms, outcome) VALUES ('{asked}', 0, 0, 'done')"
+            ),
             format!("INSERT INTO entry VALUES ({id}, 2, {}), ({id}, {account}, {msat})", -msat),
             format!(
                 "INSERT INTO txn VALUES ({id}, 'correction', 'correction:operator:{id}', NULL, 0, 'a gift')"
@@ -378,4 +394,44 @@ async fn transaction(rig: &Rig, batch: i64, version: i64) -> Transaction {
     let query = sqlx::query_scalar(sql).bind(batch).bind(version);
     let bytes: Vec<u8> = query.fetch_one(&mut rig.raw().await).await.unwrap();
     deserialize(&bytes).unwrap()
+}
+
+/// Whoever can write into the database sends the change of a payment elsewhere: it is not signed, and the operator is told.
+pub async fn change_to_a_stranger_is_not_signed(rig: Rig) {
+    let mut house = House::new(rig);
+    house.dies_at = Some(PayPoint::Planned);
+    house.start(None).await;
+    house.work();
+    let first = house.find();
+    house.chain.append(first);
+    house.chain.grow(100);
+    house.settle().await;
+    let died = tokio::time::timeout(Duration::from_secs(5), house.process().payer.round()).await;
+    assert!(died.is_err(), "{died:?}");
+    assert_eq!(house.batches().await, [PayoutState::Planned]);
+    let mut raw = house.rig.raw().await;
+    let text: String = sqlx::query_scalar("SELECT psbt FROM payout_tx").fetch_one(&mut raw).await.unwrap();
+    let mut psbt: Psbt = text.parse().unwrap();
+    let change = psbt.unsigned_tx.output.last_mut().unwrap();
+    change.script_pubkey = script(&miner(9));
+    let txid = literal(&house.rig, psbt.unsigned_tx.compute_txid().as_byte_array());
+    let off = match house.rig.is_postgres() {
+        true => "SET session_replication_role = replica",
+        false => "DROP TRIGGER payout_tx_fixed; PRAGMA foreign_keys = OFF",
+    };
+    execute(&mut raw, off).await.unwrap();
+    let forge =
+        format!("UPDATE payout_tx SET psbt = '{psbt}', txid = {txid}; UPDATE payout_input SET txid = {txid}");
+    execute(&mut raw, &forge).await.unwrap();
+    house.dies_at = None;
+    house.start(None).await;
+    house.settle().await;
+    let _ = house.process().payer.round().await;
+    assert_eq!(house.batches().await, [PayoutState::Planned]);
+    let sql = "SELECT COALESCE(trouble, '') FROM payout";
+    let trouble: String = sqlx::query_scalar(sql).fetch_one(&mut raw).await.unwrap();
+    assert!(
+        trouble.contains("it is not signed: it pays") && trouble.contains("nothing is owed"),
+        "{trouble}"
+    );
 }

@@ -95,7 +95,7 @@ fn payment() -> Psbt {
 }
 
 /// Its bytes as a literal of SQL.
-fn literal(rig: &Rig, bytes: &[u8]) -> String {
+pub fn literal(rig: &Rig, bytes: &[u8]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     if rig.is_postgres() { format!("decode('{digits}', 'hex')") } else { format!("x'{digits}'") }
 }

@@ -59,10 +59,12 @@ fn differs(
         None => segments.terms.of(sighting.at.segment >> 32)?,
     };
     let has_terms = integer(row, "terms")?;
+    // Only a record of a version that did not keep terms may have a block without any.
+    let is_old = found.origin.is_none() && has_terms == 0;
     let (scheme, factor) = (text(row, "scheme")?, number("factor")?);
     let is_solo = scheme == "solo";
     let is_scheme = match terms.scheme {
-        _ if has_terms == 0 => true, // of a version that did not keep them
+        _ if is_old => true,
         // Its coinbase paid the pool: it owes the finder.
         Scheme::Solo => (is_solo || scheme == "pplns") && factor == 0,
         // The record does not say whether it was solo; its weights do.
@@ -78,7 +80,7 @@ fn differs(
         ("time", number("found_ms")? == found.time_ms),
         ("finder", key(row)? == found.worker),
         ("set of outputs", outputs == found.outputs),
-        ("set of terms", has_terms == 0 || has_terms == terms.id),
+        ("set of terms", is_old || has_terms == terms.id),
         ("scheme", is_scheme),
         ("window", is_window(segments, (integer(row, "slot")?, number("window_bits")?), sighting)),
     ];
@@ -105,7 +107,7 @@ fn closed_before(segments: &Segments<'_>, sighting: &Sighting) -> (i64, i64) {
     // The slot is closed before the record itself counts as passed.
     let before = ends.partition_point(|(_, end)| *end <= sighting.at);
     let least = before.checked_sub(1).and_then(|index| ends.get(index)).map_or(0, |(slot, _)| *slot);
-    let most = ends.get(before).map_or(segments.last().unwrap_or(0), |(slot, _)| slot - 1);
+    let most = ends.get(before).map_or(segments.newest(), |(slot, _)| slot - 1);
     (least, most)
 }
 

@@ -35,8 +35,13 @@ pub(super) struct Segments<'a> {
     /// What tables there are to compare with.
     pub kept: Kept,
     pub terms: History,
-    /// Where pieces begin that were set aside.
-    aside: HashSet<(u16, Position)>,
+    /// Slots that end in other spools, and the newest slot that ends in any.
+    foreign: BTreeSet<i64>,
+    newest: i64,
+    /// Spools that were ever drained into this ledger.
+    pub spools: usize,
+    /// Where pieces begin that were set aside, and how long they are.
+    pub aside: HashMap<(u16, Position), u64>,
     /// Read lately.
     read: HashMap<Name, Arc<Vec<u8>>>,
 }
@@ -74,26 +79,37 @@ impl<'a> Segments<'a> {
             sealed: names.collect(),
             watermarks: HashMap::new(),
             ends: HashMap::new(),
+            foreign: BTreeSet::new(),
+            newest: 0,
+            spools: 0,
             kept: Kept::load(snapshot).await?,
             terms: History::load(snapshot, spool).await?,
-            aside: HashSet::new(),
+            aside: HashMap::new(),
             read: HashMap::new(),
         };
+        let mut spools = HashSet::new();
         for row in rows(snapshot, "SELECT spool, writer, segment, byte FROM watermark").await? {
+            spools.insert(row.try_get::<Vec<u8>, _>("spool").map_err(failed)?);
             if is_of(&row, spool)? {
                 segments.watermarks.extend([place(&row)?]);
             }
         }
-        for row in rows(snapshot, "SELECT spool, writer, segment, byte FROM set_aside").await? {
+        segments.spools = spools.len();
+        for row in rows(snapshot, "SELECT spool, writer, segment, byte, length FROM set_aside").await? {
             if is_of(&row, spool)? {
-                segments.aside.insert(place(&row)?);
+                let length = u64::try_from(integer(&row, "length")?).unwrap_or(0);
+                segments.aside.insert(place(&row)?, length);
             }
         }
         let sql = "SELECT slot_id, spool, writer, segment, byte FROM slot_end ORDER BY slot_id";
         for row in rows(snapshot, sql).await? {
+            let slot = integer(&row, "slot_id")?;
+            segments.newest = segments.newest.max(slot);
             if is_of(&row, spool)? {
                 let (writer, at) = place(&row)?;
-                segments.ends.entry(writer).or_default().push((integer(&row, "slot_id")?, at));
+                segments.ends.entry(writer).or_default().push((slot, at));
+            } else {
+                segments.foreign.insert(slot);
             }
         }
         Ok(segments)
@@ -122,7 +138,7 @@ impl<'a> Segments<'a> {
         let end = self.watermarks.get(&name.writer).copied().unwrap_or_default();
         entries_of(bytes, name)
             .map(move |(offset, _, entry)| (Position { segment: name.segment, offset: offset as u64 }, entry))
-            .filter(move |(at, _)| *at < end && !self.aside.contains(&(name.writer, *at)))
+            .filter(move |(at, _)| *at < end && !self.aside.contains_key(&(name.writer, *at)))
     }
 
     /// The first slot whose end is known; `None` if that of none is.
@@ -131,8 +147,21 @@ impl<'a> Segments<'a> {
     }
 
     /// The newest slot whose end is known.
-    pub fn last(&self) -> Option<i64> {
-        self.ends.values().filter_map(|ends| ends.last()).map(|(slot, _)| *slot).max()
+    pub fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Whether a slot has records of this spool only, as far as can be told: it and the one before it end here and nowhere
+    /// else. One that was open while another spool was put in has records of both. `None`: the open slot.
+    pub fn is_own(&self, slot: Option<i64>) -> bool {
+        if self.spools <= 1 && self.foreign.is_empty() {
+            return true;
+        }
+        let ends_here = |slot: i64| {
+            self.ends.values().any(|ends| ends.binary_search_by_key(&slot, |(number, _)| *number).is_ok())
+        };
+        let is_ours = |slot: i64| ends_here(slot) && !self.foreign.contains(&slot);
+        slot.is_some_and(|slot| is_ours(slot) && is_ours(slot - 1))
     }
 
     /// What each writer has in a slot: from where to where. `None`: in the open one, up to the watermarks.
@@ -176,7 +205,7 @@ impl<'a> Segments<'a> {
             for (offset, _, entry) in entries_of(&bytes, name) {
                 let at = Position { segment, offset: offset as u64 };
                 let Entry::Share(share) = entry else { continue };
-                if at < begin || at >= end || self.aside.contains(&(writer, at)) {
+                if at < begin || at >= end || self.aside.contains_key(&(writer, at)) {
                     continue;
                 }
                 sum.shares += 1;

@@ -59,6 +59,12 @@ pub(super) async fn one(
         report.notes.push(format!("slot {number} is from before there were segments to compare with"));
         return Ok(());
     }
+    if !segments.is_own((!is_open).then_some(number)) {
+        report.notes.push(format!(
+            "slot {number} has records of another spool: it cannot be recomputed from this one"
+        ));
+        return Ok(());
+    }
     let mut sum = Sum::default();
     for stretch in segments.stretches((!is_open).then_some(number)) {
         match segments.add(stretch, &mut sum) {
