@@ -1,8 +1,11 @@
-//! What everybody asks for, read once for all: the pool each second, the ledger every two.
+//! What everybody asks for, read once for all: the pool each second, the ledger every two, or every ten while nobody asks.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +26,8 @@ use crate::{
 
 const POOL_EVERY: Duration = Duration::from_secs(1);
 const LEDGER_EVERY: Duration = Duration::from_secs(2);
+/// While nobody asks, so many of these turns are one: the figures of the ledger are its dearest questions.
+const UNASKED: u32 = 5;
 /// The longest that a question to the ledger may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Blocks whose changes are told as events: all that can still become mature or orphaned, and some.
@@ -36,6 +41,8 @@ pub(crate) struct Shown {
     pub events: Events,
     history: Mutex<History>,
     figures: watch::Sender<Figures>,
+    /// Whether somebody has asked since the ledger was last read.
+    asked: AtomicBool,
 }
 
 /// The pool and its books as they last were.
@@ -68,11 +75,13 @@ impl Shown {
             events: Events::new(stopping),
             history: Mutex::default(),
             figures,
+            asked: AtomicBool::new(true),
         })
     }
 
     /// The latest figures.
     pub fn figures(&self) -> Figures {
+        self.asked.store(true, Ordering::Relaxed);
         self.figures.borrow().clone()
     }
 
@@ -128,8 +137,11 @@ pub(crate) async fn keep(shown: &Shown, snapshot: impl Fn() -> Arc<Snapshot>) {
     };
     let ledger = async {
         let mut due = every(LEDGER_EVERY);
-        loop {
+        for turn in 0u32.. {
             due.tick().await;
+            if !shown.asked.swap(false, Ordering::Relaxed) && !turn.is_multiple_of(UNASKED) {
+                continue;
+            }
             // The reason is in the log, and the age of the books in /healthz.
             let _ = shown.read().await;
         }

@@ -121,7 +121,7 @@ impl Default for Settings {
             batch: 100_000,
             interval: Duration::from_secs(2),
             slot: Duration::from_secs(600),
-            follow: Duration::from_secs(1),
+            follow: Duration::from_secs(2),
             span: 144,
             worker_age: Duration::from_secs(7 * 86_400),
             slot_age: Duration::from_secs(90 * 86_400),

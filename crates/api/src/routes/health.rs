@@ -9,7 +9,7 @@ use ledger::Lag;
 
 use crate::figures::{Figures, Shown, now_ms};
 
-/// The ledger is asked every two seconds; this long without an answer and the database counts as away.
+/// The ledger is asked every two seconds, or every ten while nobody else asks; this long without an answer and the database counts as away.
 const LEDGER_SILENT: Duration = Duration::from_secs(15);
 /// A batch takes a few seconds at most; this long without one and the database counts as behind.
 const DRAIN_STUCK: Duration = Duration::from_secs(15);
