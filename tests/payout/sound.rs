@@ -207,6 +207,11 @@ fn corruptions(is_postgres: bool) -> Vec<(&'static str, &'static str, &'static s
             "transaction 0 of batch 1 has stored bytes that are not that transaction",
         ),
         (
+            "UPDATE payout SET state = 'returned'",
+            "UPDATE payout SET state = 'paid'",
+            "batch 1 is returned, but its transaction is on the chain",
+        ),
+        (
             "UPDATE payout SET fee_from = CASE fee_from WHEN 'pool' THEN 'miners' ELSE 'pool' END",
             "UPDATE payout SET fee_from = CASE fee_from WHEN 'pool' THEN 'miners' ELSE 'pool' END",
             "transaction 0 of batch 1 pays otherwise than its batch says",

@@ -136,7 +136,8 @@ impl Audit {
     pub async fn compare_wallet(&self, name: &str, report: &mut Report) -> Result<(), LedgerError> {
         let mut snapshot = self.store.snapshot().await?;
         match payout::coins(&mut snapshot, name).await {
-            Ok(Some(sats)) => {
+            Ok(Some((sats, findings))) => {
+                report.findings.extend(findings);
                 let row = rows(&mut snapshot, "SELECT balance_msat FROM account WHERE id = 2").await?;
                 report.compare_coins(sats, row.first().map_or(Ok(0), |row| integer(row, "balance_msat"))?);
             }

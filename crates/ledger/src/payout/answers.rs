@@ -154,15 +154,31 @@ impl Ledger {
 }
 
 /// What the wallet with this name ([`crate::Descriptors::name`]) has by its own record of the chain, satoshi, coins of blocks
-/// that are not 100 deep among it. Nothing if the ledger has no such wallet.
-pub(crate) async fn coins(connection: &mut AnyConnection, wallet: &str) -> Result<Option<u64>, PayError> {
+/// that are not 100 deep among it; and which batches are not as it has seen them, in words. Nothing if the ledger has no such
+/// wallet.
+pub(crate) async fn coins(
+    connection: &mut AnyConnection,
+    wallet: &str,
+) -> Result<Option<(u64, Vec<String>)>, PayError> {
     let Some(changes) = kept(connection, wallet).await? else { return Ok(None) };
     let loaded = Wallet::load().load_wallet_no_persist(changes);
-    let wallet = loaded.map_err(|error| crate::WalletError::Kept(error.to_string()))?;
-    Ok(wallet.map(|wallet| {
-        let balance = wallet.balance();
-        balance.confirmed.to_sat().saturating_add(balance.immature.to_sat())
-    }))
+    let loaded = loaded.map_err(|error| crate::WalletError::Kept(error.to_string()))?;
+    let Some(seen) = loaded else { return Ok(None) };
+    let balance = seen.balance();
+    let sats = balance.confirmed.to_sat().saturating_add(balance.immature.to_sat());
+    let sql = "SELECT p.id, t.txid FROM payout p JOIN payout_tx t ON t.payout_id = p.id \
+               WHERE p.state = 'returned' AND p.wallet = $1 ORDER BY p.id";
+    let mut findings = Vec::new();
+    for row in sqlx::query(sql).bind(wallet.to_owned()).fetch_all(connection).await.map_err(failed)? {
+        let (id, txid): (i64, Vec<u8>) =
+            (row.try_get("id").map_err(failed)?, row.try_get("txid").map_err(failed)?);
+        let tx = seen.get_tx(to_txid(&txid)?);
+        if tx.is_some_and(|tx| tx.chain_position.is_confirmed()) {
+            findings
+                .push(format!("batch {id} is returned, but its transaction is on the chain: it was paid"));
+        }
+    }
+    Ok(Some((sats, findings)))
 }
 
 /// Available and in flight, but for what is on the chain: the wallet does not have that any more.
