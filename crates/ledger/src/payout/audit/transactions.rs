@@ -50,7 +50,7 @@ pub(super) async fn check(
             if let Some(fault) = version.fault(batch, network) {
                 findings.push(format!("transaction {} of batch {id} {fault}", version.number));
             }
-            if batch.state == "returned" {
+            if !batch.may_spend(version) {
                 continue;
             }
             for coin in &version.inputs {
@@ -65,6 +65,16 @@ pub(super) async fn check(
 }
 
 impl Batch {
+    /// Whether one of its transactions has spent its coins, or may yet. What only another version of a paid batch would have
+    /// spent is free again once that is deep.
+    fn may_spend(&self, version: &Version) -> bool {
+        match self.state.as_str() {
+            "returned" => false,
+            "paid" => self.txid == Some(version.txid),
+            _ => true,
+        }
+    }
+
     /// Whether it has the transactions that its state asks for.
     fn fault(&self) -> Option<&'static str> {
         let numbers = self.versions.iter().map(|version| version.number);
