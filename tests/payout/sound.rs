@@ -308,7 +308,8 @@ fn damaged_files(pool: &Pool) {
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_string_lossy().ends_with(".zst"))
         .collect();
-    files.sort();
+    // The oldest first: whatever else is lost is a fault.
+    files.sort_by_key(|file| (fs::metadata(file).unwrap().modified().unwrap(), file.clone()));
     assert!(files.len() >= 3, "{files:?}");
     let [first, second] = [0, 1].map(|number| fs::read(&files[number]).unwrap());
     for (bytes, expect) in [
