@@ -157,15 +157,15 @@ async fn tables(
     windows: usize,
     notes: &mut Vec<String>,
 ) -> Result<Findings, LedgerError> {
+    let network = network(snapshot).await?;
     let mut findings = journal(snapshot).await?;
-    findings.extend(blocks::check(snapshot).await?);
+    findings.extend(blocks::check(snapshot, network).await?);
     findings.extend(credits::blocks(snapshot, windows, notes).await?);
     findings.extend(steps::check(snapshot).await?);
     findings.extend(credits::slots(snapshot, notes).await?);
     findings.extend(shares::check(snapshot, notes).await?);
-    let network = network(snapshot).await?;
     findings.extend(payout::payments(snapshot, network).await?);
-    findings.extend(kinds::check(snapshot).await?);
+    findings.extend(kinds::check(snapshot, network).await?);
     findings.extend(operator::asked::check(snapshot).await?);
     findings.extend(fees::check(snapshot).await?);
     let seals = seals(snapshot).await?;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use bdk_wallet::bitcoin::Network;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row};
 
 use super::{
-    amounts::{self, FeeFrom},
-    rows::failed,
+    PayoutState, amounts,
+    rows::{self, Batch, failed, sats},
 };
 use crate::{LedgerError, journal::Account};
 
 mod transactions;
+
+use transactions::Owed;
 
 /// Each finds nothing in good books; what it finds are a text and, where it says `{}`, what stands there.
 const FAULTS: [(&str, &str); 4] = [
@@ -58,26 +60,46 @@ pub(crate) async fn payments(
             findings.push(fault.replace("{}", &what));
         }
     }
-    findings.extend(moves(snapshot).await?);
-    findings.extend(transactions::check(snapshot, network).await?);
+    let batches = match rows::all(snapshot).await {
+        Ok(batches) => batches,
+        Err(LedgerError::Unsound(why)) => {
+            findings.push(why);
+            return Ok(findings);
+        }
+        Err(error) => return Err(error),
+    };
+    let (items, owed) = items(snapshot).await?;
+    findings.extend(moves(snapshot, &batches, &items).await?);
+    findings.extend(transactions::check(&batches, &owed, network));
     Ok(findings)
 }
 
 /// By account, millisatoshi; without those that come to nothing.
 type Moves = BTreeMap<i64, i64>;
 
-/// A batch as it was planned, and what its transactions leave to the network.
-struct Plan {
-    from: FeeFrom,
-    items: Vec<(i64, u64)>,
-    fees: Vec<u64>,
-    /// Where it is paid: the key of that payment in the journal, and what the transaction that is on the chain has left.
-    now: Option<(String, u64)>,
+/// Whom batches pay, by batch: miner and satoshi, by miner.
+type Items = BTreeMap<i64, Vec<(i64, u64)>>;
+
+/// Whom each batch pays: by number of the miner, and by address.
+async fn items(snapshot: &mut AnyConnection) -> Result<(Items, BTreeMap<i64, Owed>), LedgerError> {
+    let sql = "SELECT i.payout_id, i.miner_id, m.address, i.sats FROM payout_item i \
+               JOIN miner m ON m.id = i.miner_id ORDER BY i.payout_id, i.miner_id";
+    let (mut items, mut owed) = (Items::new(), BTreeMap::<i64, Owed>::new());
+    for row in sqlx::query(sql).fetch_all(snapshot).await.map_err(failed)? {
+        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
+        let sats = sats(&row, "sats")?;
+        items.entry(batch).or_default().push((row.try_get("miner_id").map_err(failed)?, sats));
+        owed.entry(batch).or_default().push((row.try_get("address").map_err(failed)?, sats));
+    }
+    Ok((items, owed))
 }
 
 /// Each transaction of the journal about a payment must move what follows from its batch, and nothing else.
-async fn moves(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError> {
-    let plans = plans(snapshot).await?;
+async fn moves(
+    snapshot: &mut AnyConnection,
+    batches: &[Batch],
+    items: &Items,
+) -> Result<Vec<String>, LedgerError> {
     let sql = "SELECT t.idem_key, e.account_id, e.amount_msat FROM txn t JOIN entry e ON e.txn_id = t.id \
                WHERE t.kind IN ('payout', 'paid', 'return') OR t.idem_key LIKE 'reorg:payout:%' ORDER BY t.id";
     let mut told: BTreeMap<String, Moves> = BTreeMap::new();
@@ -89,74 +111,38 @@ async fn moves(snapshot: &mut AnyConnection) -> Result<Vec<String>, LedgerError>
     let mut findings = Vec::new();
     for (key, moved) in told {
         let batch = key.trim_start_matches("reorg:").split(':').nth(1).and_then(|id| id.parse::<i64>().ok());
-        let Some(plan) = batch.and_then(|batch| plans.get(&batch)) else {
+        let place = batch.and_then(|id| batches.binary_search_by_key(&id, |batch| batch.id).ok());
+        let Some(batch) = place.and_then(|place| batches.get(place)) else {
             findings.push(format!("{key} is a transaction of no batch"));
             continue;
         };
-        if !plan.may_move(&key).contains(&moved) {
+        let items = items.get(&batch.id).map(Vec::as_slice).unwrap_or_default();
+        if !may_move(batch, items, &key).contains(&moved) {
             findings.push(format!("{key} moves otherwise than its batch pays"));
         }
     }
     Ok(findings)
 }
 
-async fn plans(snapshot: &mut AnyConnection) -> Result<BTreeMap<i64, Plan>, LedgerError> {
-    let unsigned = |row: &AnyRow, name: &str| -> Result<u64, LedgerError> {
-        let number: i64 = row.try_get(name).map_err(failed)?;
-        Ok(u64::try_from(number).unwrap_or(0))
+/// What the transaction with this key may move: of a payment that the chain took back, by whichever version it was.
+fn may_move(batch: &Batch, items: &[(i64, u64)], key: &str) -> Vec<Moves> {
+    let planned = amounts::planned(items);
+    let is_now =
+        batch.state == PayoutState::Paid && key == format!("paid:{}:{}", batch.id, batch.settlements);
+    let confirmed = batch.txid.filter(|_| is_now);
+    let versions = batch.versions.iter().filter(|version| confirmed.is_none_or(|txid| version.txid == txid));
+    let paid = || versions.filter_map(|version| amounts::paid(items, version.fee, batch.fee_from));
+    let entries: Vec<_> = match key.split(':').next() {
+        Some("payout") => planned.into_iter().collect(),
+        Some("return") => planned.map(amounts::reversed).into_iter().collect(),
+        Some("paid") => paid().collect(),
+        _ => paid().map(amounts::reversed).collect(),
     };
-    let mut plans = BTreeMap::new();
-    let batches = "SELECT p.id, p.fee_from, p.settlements, t.fee_sats FROM payout p LEFT JOIN payout_tx t \
-                   ON t.txid = p.txid AND t.payout_id = p.id AND p.state = 'paid'";
-    for row in sqlx::query(batches).fetch_all(&mut *snapshot).await.map_err(failed)? {
-        let id: i64 = row.try_get("id").map_err(failed)?;
-        let from: String = row.try_get("fee_from").map_err(failed)?;
-        let fee: Option<i64> = row.try_get("fee_sats").map_err(failed)?;
-        let key = format!("paid:{id}:{}", unsigned(&row, "settlements")?);
-        let now = fee.map(|fee| (key, u64::try_from(fee).unwrap_or(0)));
-        let from = FeeFrom::parse(&from).unwrap_or(FeeFrom::Pool);
-        plans.insert(id, Plan { from, items: Vec::new(), fees: Vec::new(), now });
-    }
-    let items = "SELECT payout_id, miner_id, sats FROM payout_item ORDER BY payout_id, miner_id";
-    for row in sqlx::query(items).fetch_all(&mut *snapshot).await.map_err(failed)? {
-        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
-        if let Some(plan) = plans.get_mut(&batch) {
-            plan.items.push((row.try_get("miner_id").map_err(failed)?, unsigned(&row, "sats")?));
-        }
-    }
-    let fees = sqlx::query("SELECT payout_id, fee_sats FROM payout_tx").fetch_all(snapshot).await;
-    for row in fees.map_err(failed)? {
-        let batch: i64 = row.try_get("payout_id").map_err(failed)?;
-        if let Some(plan) = plans.get_mut(&batch) {
-            plan.fees.push(unsigned(&row, "fee_sats")?);
-        }
-    }
-    Ok(plans)
-}
-
-impl Plan {
-    /// What the transaction with this key may move: of a payment that the chain took back, by whichever version it was.
-    fn may_move(&self, key: &str) -> Vec<Moves> {
-        let planned = amounts::planned(&self.items);
-        let fees = match &self.now {
-            Some((now, fee)) if now == key => std::slice::from_ref(fee),
-            _ => &self.fees,
-        };
-        let paid = || fees.iter().filter_map(|fee| amounts::paid(&self.items, *fee, self.from));
-        let entries: Vec<_> = match key.split(':').next() {
-            Some("payout") => planned.into_iter().collect(),
-            Some("return") => planned.map(amounts::reversed).into_iter().collect(),
-            Some("paid") => paid().collect(),
-            _ => paid().map(amounts::reversed).collect(),
-        };
-        let summed = |entries: Vec<(Account, i64)>| {
-            let mut moves = Moves::new();
-            entries
-                .into_iter()
-                .for_each(|(account, amount)| *moves.entry(account.id()).or_default() += amount);
-            moves.retain(|_, amount| *amount != 0);
-            moves
-        };
-        entries.into_iter().map(summed).collect()
-    }
+    let summed = |entries: Vec<(Account, i64)>| {
+        let mut moves = Moves::new();
+        entries.into_iter().for_each(|(account, amount)| *moves.entry(account.id()).or_default() += amount);
+        moves.retain(|_, amount| *amount != 0);
+        moves
+    };
+    entries.into_iter().map(summed).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bdk_wallet::bitcoin::{OutPoint, Txid, hashes::Hash as _};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
 use super::{FeeFrom, PayError, PayoutState, bytes, now_ms};
 use crate::{
@@ -49,15 +49,27 @@ impl Batch {
 }
 
 /// The batches that are looked at.
-pub(super) async fn watched(connection: &mut AnyConnection) -> Result<Vec<Batch>, PayError> {
-    let mut versions = versions(connection).await?;
-    let sql = "SELECT id, state, fee_from, settlements, txid, confirmations, trouble FROM payout \
-               WHERE watched = 1 ORDER BY id";
-    let rows = sqlx::query(sql).fetch_all(connection).await.map_err(failed)?;
+pub(super) async fn watched(connection: &mut AnyConnection) -> Result<Vec<Batch>, LedgerError> {
+    batches(connection, "WHERE p.watched = 1").await
+}
+
+/// All batches that there ever were.
+pub(super) async fn all(connection: &mut AnyConnection) -> Result<Vec<Batch>, LedgerError> {
+    batches(connection, "").await
+}
+
+/// The batches `which`: a condition of SQL on `payout p`.
+async fn batches(connection: &mut AnyConnection, which: &'static str) -> Result<Vec<Batch>, LedgerError> {
+    let mut versions = versions(connection, which).await?;
+    let sql = format!(
+        "SELECT p.id, p.state, p.fee_from, p.settlements, p.txid, p.confirmations, p.trouble FROM payout p {which} \
+         ORDER BY p.id"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(failed)?;
     rows.iter().map(|row| batch(row, &mut versions)).collect()
 }
 
-fn batch(row: &AnyRow, versions: &mut HashMap<i64, Vec<Version>>) -> Result<Batch, PayError> {
+fn batch(row: &AnyRow, versions: &mut HashMap<i64, Vec<Version>>) -> Result<Batch, LedgerError> {
     let id: i64 = row.try_get("id").map_err(failed)?;
     let (state, from): (String, String) =
         (row.try_get("state").map_err(failed)?, row.try_get("fee_from").map_err(failed)?);
@@ -75,19 +87,26 @@ fn batch(row: &AnyRow, versions: &mut HashMap<i64, Vec<Version>>) -> Result<Batc
     })
 }
 
-/// The transactions of all batches that are looked at, by batch.
-async fn versions(connection: &mut AnyConnection) -> Result<HashMap<i64, Vec<Version>>, PayError> {
-    let sql = "SELECT i.txid, i.prev_txid, i.prev_vout FROM payout p JOIN payout_tx t ON t.payout_id = p.id \
-               JOIN payout_input i ON i.txid = t.txid WHERE p.watched = 1 ORDER BY i.txid, i.position";
+/// The transactions of the batches `which`, by batch.
+async fn versions(
+    connection: &mut AnyConnection,
+    which: &'static str,
+) -> Result<HashMap<i64, Vec<Version>>, LedgerError> {
+    let sql = format!(
+        "SELECT i.txid, i.prev_txid, i.prev_vout FROM payout p JOIN payout_tx t ON t.payout_id = p.id \
+         JOIN payout_input i ON i.txid = t.txid {which} ORDER BY i.txid, i.position"
+    );
     let mut inputs: HashMap<Txid, Vec<OutPoint>> = HashMap::new();
-    for row in sqlx::query(sql).fetch_all(&mut *connection).await.map_err(failed)? {
+    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(failed)? {
         let txid: Vec<u8> = row.try_get("txid").map_err(failed)?;
         inputs.entry(to_txid(&txid)?).or_default().push(coin(&row)?);
     }
-    let sql = "SELECT t.payout_id, t.txid, t.version, t.psbt, t.raw, t.fee_sats, t.vsize FROM payout p \
-               JOIN payout_tx t ON t.payout_id = p.id WHERE p.watched = 1 ORDER BY t.payout_id, t.version";
+    let sql = format!(
+        "SELECT t.payout_id, t.txid, t.version, t.psbt, t.raw, t.fee_sats, t.vsize FROM payout p \
+         JOIN payout_tx t ON t.payout_id = p.id {which} ORDER BY t.payout_id, t.version"
+    );
     let mut versions: HashMap<i64, Vec<Version>> = HashMap::new();
-    for row in sqlx::query(sql).fetch_all(connection).await.map_err(failed)? {
+    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(failed)? {
         let txid: Vec<u8> = row.try_get("txid").map_err(failed)?;
         let txid = to_txid(&txid)?;
         let version = Version {
@@ -184,7 +203,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-pub(super) fn coin(row: &AnyRow) -> Result<OutPoint, LedgerError> {
+fn coin(row: &AnyRow) -> Result<OutPoint, LedgerError> {
     let txid: Vec<u8> = row.try_get("prev_txid").map_err(failed)?;
     let vout: i64 = row.try_get("prev_vout").map_err(failed)?;
     let vout =

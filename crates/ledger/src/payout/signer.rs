@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use bdk_wallet::bitcoin::{Address, Network, OutPoint, Psbt, ScriptBuf, address::NetworkUnchecked};
+use bdk_wallet::bitcoin::{
+    Address, Network, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, address::NetworkUnchecked,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, Row};
 
@@ -270,16 +272,8 @@ pub(super) async fn check(
     let gross: Vec<u64> = owed.iter().map(|(_, sats)| *sats).collect();
     let net =
         amounts::outputs(&gross, fee, batch.fee_from).ok_or_else(|| refused("its fee eats a payment"))?;
-    for (position, ((address, _), sats)) in owed.iter().zip(&net).enumerate() {
-        let script = script(address, network)?;
-        let output = transaction.output.get(position);
-        if output.is_none_or(|output| output.script_pubkey != script || output.value.to_sat() != *sats) {
-            return Err(PayError::Refused(format!(
-                "it does not pay the {sats} sat to {address} that the journal has in flight"
-            )));
-        }
-    }
-    let rest = transaction.output.get(owed.len()..).unwrap_or_default();
+    let net: Vec<(&str, u64)> = owed.iter().map(|(address, _)| address.as_str()).zip(net).collect();
+    let rest = beyond(transaction, &net, network)?;
     if let Some(stranger) = rest.iter().find(|output| !coins.owns(&output.script_pubkey)) {
         return Err(PayError::Refused(format!(
             "it pays {} to somebody whom nothing is owed",
@@ -291,6 +285,24 @@ pub(super) async fn check(
     let inputs = transaction.input.iter().map(|input| input.previous_output).collect();
     let txid = version.txid.to_string();
     Ok((psbt, Signed { at_ms: now_ms(), batch: batch.id, txid, sats, inputs }))
+}
+
+/// The outputs of `transaction` behind those that pay `owed` (address and satoshi): these come first, in their order.
+pub(super) fn beyond<'a>(
+    transaction: &'a Transaction,
+    owed: &[(&str, u64)],
+    network: Network,
+) -> Result<&'a [TxOut], PayError> {
+    for (position, (address, sats)) in owed.iter().enumerate() {
+        let script = script(address, network)?;
+        let output = transaction.output.get(position);
+        if output.is_none_or(|output| output.script_pubkey != script || output.value.to_sat() != *sats) {
+            return Err(PayError::Refused(format!(
+                "it does not pay the {sats} sat to {address} that the journal has in flight"
+            )));
+        }
+    }
+    Ok(transaction.output.get(owed.len()..).unwrap_or_default())
 }
 
 /// What `psbt` leaves to the network, and its size. A wrong word about a coin's amount makes the signature wrong.

@@ -13,9 +13,8 @@ use crate::{LedgerError, division::Reward, store::work};
 /// What a coinbase pays: script and satoshi.
 type Outputs = Vec<(Vec<u8>, u64)>;
 
-pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+pub(super) async fn check(snapshot: &mut AnyConnection, network: Network) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
-    let network = super::network(snapshot).await?;
     let mut outputs = outputs(snapshot, network, &mut findings).await?;
     let sql = "SELECT b.id, b.hash, b.height, b.scheme, b.factor, b.value_sats, b.reward_msat, b.subsidy_msat, b.fee_msat, \
                b.state, b.credits, b.matured, b.watched, COALESCE(b.slot_id, 0) AS slot, \

@@ -2,6 +2,7 @@
 //! writes himself a credit that no block, slot or batch stands for. What was done by hand has a reason, and workers are whose
 //! they were.
 
+use bitcoin::Network;
 use sqlx::{AnyConnection, Row};
 
 use super::{Findings, failed, integer, rows, text};
@@ -22,8 +23,9 @@ const FAULTS: [(&str, &str); 6] = [
     ),
     (
         "{} is about no block",
-        "SELECT idem_key AS what FROM txn WHERE block_id IS NULL AND idem_key NOT LIKE 'reorg:payout:%' \
-         AND kind IN ('reward', 'mature', 'reorg') ORDER BY id",
+        "SELECT idem_key AS what FROM txn WHERE idem_key NOT LIKE 'reorg:payout:%' \
+         AND kind IN ('reward', 'mature', 'reorg') \
+         AND (block_id IS NULL OR block_id NOT IN (SELECT id FROM block)) ORDER BY id",
     ),
     (
         "{} was done by hand, and has no reason",
@@ -46,7 +48,7 @@ const FAULTS: [(&str, &str); 6] = [
     ),
 ];
 
-pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
+pub(super) async fn check(snapshot: &mut AnyConnection, network: Network) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
     for (fault, sql) in FAULTS {
         for row in rows(snapshot, sql).await? {
@@ -54,13 +56,12 @@ pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, Ledg
         }
     }
     findings.extend(names(snapshot).await?);
-    findings.extend(addresses(snapshot).await?);
+    findings.extend(addresses(snapshot, network).await?);
     Ok(findings)
 }
 
 /// Whoever has an address of another network could not be paid.
-async fn addresses(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
-    let network = super::network(snapshot).await?;
+async fn addresses(snapshot: &mut AnyConnection, network: Network) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
     for row in rows(snapshot, "SELECT id, address FROM miner ORDER BY id").await? {
         let (id, address) = (integer(&row, "id")?, text(&row, "address")?);

@@ -27,75 +27,65 @@ struct Story {
 
 pub(super) async fn check(snapshot: &mut AnyConnection) -> Result<Findings, LedgerError> {
     let mut findings = Findings::new();
-    let sql = "SELECT t.id, t.kind, t.idem_key, t.block_id, e.account_id, e.amount_msat FROM txn t \
-               JOIN entry e ON e.txn_id = t.id WHERE t.block_id IS NOT NULL ORDER BY t.block_id, t.id";
-    // One after the other: what a block has posted may be as many rows as there are miners.
-    let mut told: Vec<(i64, String, String, Moves)> = Vec::new();
-    let mut block = 0;
-    for row in rows(snapshot, sql).await? {
-        let (of, id) = (integer(&row, "block_id")?, integer(&row, "id")?);
-        if of != block {
-            one(snapshot, block, std::mem::take(&mut told), &mut findings).await?;
-            block = of;
-        }
-        if told.last().is_none_or(|last| last.0 != id) {
-            told.push((id, text(&row, "kind")?, text(&row, "idem_key")?, Moves::new()));
-        }
-        let amount = integer(&row, "amount_msat")?;
-        if let (Some(last), Some(account)) = (told.last_mut(), Account::from_id(integer(&row, "account_id")?))
-        {
-            last.3.insert(account, amount);
-        }
+    // One after the other: each may have as many entries as there are miners.
+    for row in rows(snapshot, "SELECT id, hash, scheme FROM block ORDER BY id").await? {
+        let hash: Vec<u8> = row.try_get("hash").map_err(failed)?;
+        let id = integer(&row, "id")?;
+        let story = Story {
+            hash: hash.try_into().unwrap_or_default(),
+            is_solo: text(&row, "scheme")? == "solo",
+            paid: outputs(snapshot, id).await?,
+            ..Story::default()
+        };
+        findings.extend(story.told(steps(snapshot, id).await?));
     }
-    one(snapshot, block, told, &mut findings).await?;
     Ok(findings)
 }
 
-/// Goes through the transactions of one block.
-async fn one(
-    snapshot: &mut AnyConnection,
-    block: i64,
-    told: Vec<(i64, String, String, Moves)>,
-    findings: &mut Findings,
-) -> Result<(), LedgerError> {
-    if told.is_empty() {
-        return Ok(());
+/// Kind, key and what it has moved.
+type Step = (String, String, Moves);
+
+/// The transactions of a block, the oldest first.
+async fn steps(snapshot: &mut AnyConnection, block: i64) -> Result<Vec<Step>, LedgerError> {
+    let sql = "SELECT t.id, t.kind, t.idem_key, e.account_id, e.amount_msat FROM txn t \
+               JOIN entry e ON e.txn_id = t.id WHERE t.block_id = $1 ORDER BY t.id";
+    let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
+    for row in sqlx::query(sql).bind(block).fetch_all(snapshot).await.map_err(failed)? {
+        let (kind, key) = (text(&row, "kind")?, text(&row, "idem_key")?);
+        let step = steps.entry(integer(&row, "id")?).or_insert_with(|| (kind, key, Moves::new()));
+        if let Some(account) = Account::from_id(integer(&row, "account_id")?) {
+            step.2.insert(account, integer(&row, "amount_msat")?);
+        }
     }
-    let query = sqlx::query("SELECT hash, scheme FROM block WHERE id = $1").bind(block);
-    let Some(row) = query.fetch_optional(&mut *snapshot).await.map_err(failed)? else {
-        findings.push(format!("{} is about a block that is not there", told[0].2));
-        return Ok(());
-    };
-    let hash: Vec<u8> = row.try_get("hash").map_err(failed)?;
-    let mut story = Story {
-        hash: hash.try_into().unwrap_or_default(),
-        is_solo: text(&row, "scheme")? == "solo",
-        paid: outputs(snapshot, block).await?,
-        ..Story::default()
-    };
-    for (_, kind, key, moves) in told {
-        story.credits += i64::from(kind == "reward");
-        if key != format!("{kind}:{}:{}", shown(&story.hash), story.credits) {
-            findings.push(format!("{key} is not the key of what happened to its block"));
-        }
-        if !story.follows(&kind, &moves) {
-            findings.push(format!("{key} moves otherwise than what was credited before asks for"));
-        }
-        story.is_mature = match kind.as_str() {
-            "mature" => true,
-            "reward" => story.is_mature,
-            _ => story.is_mature && !story.is_solo,
-        };
-        for (account, amount) in moves {
-            let sum: &mut i64 = story.posted.entry(account).or_default();
-            *sum = sum.saturating_add(amount);
-        }
-        story.posted.retain(|_, amount| *amount != 0);
-    }
-    Ok(())
+    Ok(steps.into_values().collect())
 }
 
 impl Story {
+    /// Goes through `steps`, and says what does not follow from what was before.
+    fn told(mut self, steps: Vec<Step>) -> Findings {
+        let mut findings = Findings::new();
+        for (kind, key, moves) in steps {
+            self.credits += i64::from(kind == "reward");
+            if key != format!("{kind}:{}:{}", shown(&self.hash), self.credits) {
+                findings.push(format!("{key} is not the key of what happened to its block"));
+            }
+            if !self.follows(&kind, &moves) {
+                findings.push(format!("{key} moves otherwise than what was credited before asks for"));
+            }
+            self.is_mature = match kind.as_str() {
+                "mature" => true,
+                "reward" => self.is_mature,
+                _ => self.is_mature && !self.is_solo,
+            };
+            for (account, amount) in moves {
+                let sum: &mut i64 = self.posted.entry(account).or_default();
+                *sum = sum.saturating_add(amount);
+            }
+            self.posted.retain(|_, amount| *amount != 0);
+        }
+        findings
+    }
+
     /// Whether `moves` is what this kind of step moves now.
     fn follows(&self, kind: &str, moves: &Moves) -> bool {
         let is_whole = |expect: Moves| expect == *moves;

@@ -1,22 +1,17 @@
 //! What somebody does to the books who knows them well, and what is no fault though it looks like one.
 
-use ledger::{Audit, BlockStatus, Scheme, SpoolConfig, Which};
+use ledger::{Audit, Scheme, SpoolConfig, Which};
 
-use crate::rig::{Rig, Shard, Tree, execute, hash, until, until_block, worker};
+use crate::{
+    operator::rich,
+    rig::{Rig, Shard, Tree, execute, hash, until, worker},
+};
 
 const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
 
 /// Sums and balances agree; each purse and key must too.
 pub async fn who_keeps_the_sums_is_found_by_the_steps(rig: Rig) {
-    let (spool, chain) = (rig.spool(), Tree::new());
-    chain.grow(hash(0), hash(1), 100);
-    let running = rig.run(&spool, PPLNS, &chain).await;
-    let mut shard = Shard::new(&spool, 0);
-    let alice = worker(1, "rig");
-    shard.share(&alice, 4);
-    shard.found(PPLNS, &alice, 1, 1_000_000);
-    shard.commit();
-    until_block(&running.ledger, BlockStatus::Mature, Some(100)).await;
+    let running = rich(&rig).await;
     let ledger = running.stop().await;
     ledger.verify().await.unwrap();
     let mut raw = rig.raw().await;

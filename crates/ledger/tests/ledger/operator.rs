@@ -10,7 +10,7 @@ const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
 const SOON: Duration = Duration::from_secs(20);
 
 /// A ledger that runs, in which miner 1 has 990,000,000 msat available and the fee is 10,000,000.
-async fn rich(rig: &Rig) -> Running {
+pub async fn rich(rig: &Rig) -> Running {
     let (spool, chain) = (rig.spool(), Tree::new());
     chain.grow(hash(0), hash(1), 100);
     let running = rig.run(&spool, PPLNS, &chain).await;

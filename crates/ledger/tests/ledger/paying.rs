@@ -118,6 +118,14 @@ impl House {
         hash
     }
 
+    /// A block that is on the chain, mature and in the books.
+    async fn find_and_mature(&mut self) {
+        let hash = self.find();
+        self.chain.append(hash);
+        self.chain.grow(100);
+        self.settle().await;
+    }
+
     async fn settle(&mut self) {
         let process = self.process();
         while process.hand.drain().await.unwrap() > 0 {}
@@ -271,10 +279,7 @@ pub async fn a_batch_without_its_coin_is_returned(rig: Rig) {
     let mut house = House::new(rig);
     house.start(None).await;
     house.work();
-    let first = house.find();
-    house.chain.append(first);
-    house.chain.grow(100);
-    house.settle().await;
+    house.find_and_mature().await;
     house.process().payer.round().await.unwrap();
     assert_eq!(house.batches().await, [PayoutState::Broadcast]);
     let refused = house.ask("return 1").await;
@@ -301,10 +306,7 @@ pub async fn a_batch_on_the_change_of_a_replaced_one_is_returned(rig: Rig) {
     let mut house = House::new(rig);
     house.start(None).await;
     house.work();
-    let first = house.find();
-    house.chain.append(first);
-    house.chain.grow(100);
-    house.settle().await;
+    house.find_and_mature().await;
     // To one of the two only, so that there is change to pay the other with.
     let desk = ledger::Desk::open(&house.rig.url).await.unwrap();
     assert!(desk.set_threshold(&miner(2), Some(u64::MAX)).await.unwrap());
@@ -343,10 +345,7 @@ pub async fn coins_for_some_pay_some(rig: Rig) {
     house.start(None).await;
     house.work();
     house.process().shard.share(&worker(3, "rig"), 16);
-    let first = house.find();
-    house.chain.append(first);
-    house.chain.grow(100);
-    house.settle().await;
+    house.find_and_mature().await;
     house.give(2, 200_000_000).await;
     house.give(3, 1_000_000_000).await;
     house.process().payer.round().await.unwrap();
@@ -402,10 +401,7 @@ pub async fn change_to_a_stranger_is_not_signed(rig: Rig) {
     house.dies_at = Some(PayPoint::Planned);
     house.start(None).await;
     house.work();
-    let first = house.find();
-    house.chain.append(first);
-    house.chain.grow(100);
-    house.settle().await;
+    house.find_and_mature().await;
     let died = tokio::time::timeout(Duration::from_secs(5), house.process().payer.round()).await;
     assert!(died.is_err(), "{died:?}");
     assert_eq!(house.batches().await, [PayoutState::Planned]);
