@@ -1,7 +1,6 @@
 //! A real Bitcoin node on a chain of its own, alive for as long as this value is.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -12,6 +11,11 @@ use bitcoin::Network;
 use serde_json::{Value, json};
 use template::{Auth, Node, Rpc, RpcConfig};
 use tokio::time::{Instant, sleep};
+
+#[path = "../../../../tests/support/ports.rs"]
+mod ports;
+
+use ports::free_port;
 
 pub struct Daemon {
     child: Child,
@@ -36,11 +40,6 @@ fn binary() -> PathBuf {
         script.display()
     );
     path.trim().into()
-}
-
-/// A port that nobody listens on, for the moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback").port()
 }
 
 impl Daemon {
