@@ -86,7 +86,9 @@ impl Player<'_> {
         if line.contains("$NTIME") || line.contains("$JOB") {
             self.seed += 1;
             let job = self.wire.job();
-            let bits = if self.rolls { 0x2000 * (1 + self.seed as u32 % 7) } else { 0 };
+            // Bits that are not handed in would make it another hash, and maybe a block.
+            let hands_in_bits = self.rolls && (line.contains("$BITS") || line.contains("$SHORTBITS"));
+            let bits = if hands_in_bits { 0x2000 * (1 + self.seed as u32 % 7) } else { 0 };
             let share = job.find_with(self.seed, job.time, Some(bits), |hash| {
                 is_share(hash, job.difficulty) && !is_block(hash, job.bits)
             });
