@@ -10,6 +10,7 @@ pub mod encode;
 mod lines;
 mod notify;
 mod params;
+mod plain;
 mod request;
 
 pub use decode::decode;

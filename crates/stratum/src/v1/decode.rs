@@ -11,6 +11,7 @@ use share::Reason;
 
 use super::{
     params::{self, Params},
+    plain,
     request::{Call, Configure, Fault, Id, Malformed, Request, Submit, VersionRolling},
 };
 
@@ -27,23 +28,23 @@ pub fn decode(line: &[u8]) -> Result<Option<Request<'_>>, Malformed<'_>> {
         Some(b'{') => (),
         Some(_) => return Err(Malformed { id: Id(None), fault: Fault::NotJson }),
     }
-    match String::from_utf8_lossy(line) {
-        Cow::Borrowed(line) => request(line),
-        Cow::Owned(line) => match request(&line) {
-            Ok(request) => Ok(request.map(Request::into_owned)),
-            Err(malformed) => Err(malformed.into_owned()),
-        },
+    if let Ok(line) = str::from_utf8(line) {
+        return request(line);
+    }
+    match request(&String::from_utf8_lossy(line)) {
+        Ok(request) => Ok(request.map(Request::into_owned)),
+        Err(malformed) => Err(malformed.into_owned()),
     }
 }
 
 fn request(line: &str) -> Result<Option<Request<'_>>, Malformed<'_>> {
-    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(line) else {
+    let Some(envelope) = plain::read(line).or_else(|| serde_json::from_str(line).ok()) else {
         return Err(Malformed { id: Id(None), fault: Fault::NotJson });
     };
-    if envelope.method.is_none_or(|method| method.get() == "null") && envelope.is_response {
+    if envelope.method.is_none_or(|method| method == "null") && envelope.is_response {
         return Ok(None);
     }
-    let id = match envelope.id.map(RawValue::get) {
+    let id = match envelope.id {
         Some(raw) if raw.len() > Id::MAX || raw.contains('\n') => {
             return Err(Malformed {
                 id: Id::NULL,
@@ -56,7 +57,7 @@ fn request(line: &str) -> Result<Option<Request<'_>>, Malformed<'_>> {
         let text = "method is missing or not a string";
         return Err(Malformed { id, fault: Fault::BadParams { reason: Reason::UnknownMethod, text } });
     };
-    match call(method, &Params::read(envelope.params)) {
+    match call(method, &envelope.params) {
         Ok(call) => Ok(Some(Request { id, call })),
         Err(fault) => Err(Malformed { id, fault }),
     }
@@ -111,15 +112,15 @@ fn submit<'a>(params: &Params<'a>) -> Result<Submit<'a>, Fault> {
 }
 
 fn configure<'a>(params: &Params<'a>) -> Result<Configure<'a>, Fault> {
-    let names = params.get(0).and_then(|raw| serde_json::from_str::<Vec<&'a RawValue>>(raw.get()).ok());
+    let names = params.get(0).and_then(|raw| serde_json::from_str::<Vec<&'a RawValue>>(raw).ok());
     let names = names.ok_or(malformed("list of extensions is missing or not an array"))?;
     let options =
-        params.get(1).and_then(|raw| serde_json::from_str::<BTreeMap<String, &'a RawValue>>(raw.get()).ok());
+        params.get(1).and_then(|raw| serde_json::from_str::<BTreeMap<String, &'a RawValue>>(raw).ok());
     let options = options.unwrap_or_default();
-    let option = |name: &str| options.get(name).copied().filter(|raw| raw.get() != "null");
+    let option = |name: &str| options.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
 
     let mut wanted = Configure::default();
-    for name in names.into_iter().filter_map(params::text) {
+    for name in names.into_iter().map(RawValue::get).filter_map(params::text) {
         match name.as_ref() {
             "version-rolling" => {
                 let mask = option("version-rolling.mask");
@@ -144,8 +145,8 @@ fn configure<'a>(params: &Params<'a>) -> Result<Configure<'a>, Fault> {
 }
 
 /// A JSON integer, or a string of hex.
-fn bit_count(raw: &RawValue) -> Option<u32> {
-    params::text(raw).map_or_else(|| raw.get().parse().ok(), |text| params::hex_u32(&text))
+fn bit_count(raw: &str) -> Option<u32> {
+    params::text(raw).map_or_else(|| raw.parse().ok(), |text| params::hex_u32(&text))
 }
 
 fn agent(text: Cow<'_, str>) -> Cow<'_, str> {
@@ -160,12 +161,12 @@ fn malformed(text: &'static str) -> Fault {
 }
 
 /// The members of a message, still as JSON. Where one is given twice the last counts.
-#[derive(Default)]
-struct Envelope<'a> {
-    id: Option<&'a RawValue>,
-    method: Option<&'a RawValue>,
-    params: Option<&'a RawValue>,
-    is_response: bool,
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Envelope<'a> {
+    pub id: Option<&'a str>,
+    pub method: Option<&'a str>,
+    pub params: Params<'a>,
+    pub is_response: bool,
 }
 
 #[derive(Deserialize)]
@@ -192,12 +193,13 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
                 let mut envelope = Envelope::default();
+                let raw = |raw: &'de RawValue| Some(raw.get());
                 while let Some(member) = map.next_key()? {
                     // Raw and ignored values are skipped by a loop, not by recursion: depth costs no stack.
                     match member {
-                        Member::Id => envelope.id = Some(map.next_value()?),
-                        Member::Method => envelope.method = Some(map.next_value()?),
-                        Member::Params => envelope.params = Some(map.next_value()?),
+                        Member::Id => envelope.id = raw(map.next_value()?),
+                        Member::Method => envelope.method = raw(map.next_value()?),
+                        Member::Params => envelope.params = Params::read(map.next_value()?),
                         Member::Result | Member::Error => {
                             map.next_value::<IgnoredAny>()?;
                             envelope.is_response = true;

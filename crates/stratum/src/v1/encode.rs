@@ -118,7 +118,9 @@ pub fn set_extranonce(out: &mut Vec<u8>, extranonce1: &[u8], extranonce2_size: u
 /// is a failure.
 fn reply(out: &mut Vec<u8>, id: &Id<'_>, result: impl FnOnce(&mut Vec<u8>)) {
     let Some(id) = &id.0 else { return };
-    print(out, format_args!(r#"{{"id":{id},"result":"#));
+    out.extend(b"{\"id\":");
+    out.extend(id.as_bytes());
+    out.extend(b",\"result\":");
     result(out);
     out.extend(b",\"error\":null}\n");
 }

@@ -42,7 +42,7 @@ impl Lines {
             // Not kept: most connections send their next line much later, and in one piece.
             (self.begun, self.is_given) = (Vec::new(), false);
         }
-        let Some(end) = arrived.iter().position(|&byte| byte == b'\n') else {
+        let Some(end) = memchr::memchr(b'\n', arrived) else {
             self.begun.extend_from_slice(arrived);
             *arrived = &[];
             return fits(&self.begun, self.limit).map(|_| None);

@@ -10,18 +10,23 @@ use share::{Difficulty, Extranonce, Target};
 const LOOKED_AT: usize = 6;
 
 /// The first parameters of a request; there may be more.
-#[derive(Default)]
-pub(super) struct Params<'a>([Option<&'a RawValue>; LOOKED_AT]);
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Params<'a>([Option<&'a str>; LOOKED_AT]);
 
 impl<'a> Params<'a> {
     /// Anything but an array is as good as an empty one.
-    pub(super) fn read(params: Option<&'a RawValue>) -> Self {
-        params.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    pub(super) fn read(params: &'a RawValue) -> Self {
+        serde_json::from_str(params.get()).unwrap_or_default()
+    }
+
+    /// Where they stand, as JSON.
+    pub(super) fn places(&mut self) -> &mut [Option<&'a str>] {
+        &mut self.0
     }
 
     /// The parameter at `at`; `None` if it is missing or null.
-    pub(super) fn get(&self, at: usize) -> Option<&'a RawValue> {
-        self.0.get(at).copied().flatten().filter(|raw| raw.get() != "null")
+    pub(super) fn get(&self, at: usize) -> Option<&'a str> {
+        self.0.get(at).copied().flatten().filter(|raw| *raw != "null")
     }
 
     /// The parameter at `at`, if it is a string.
@@ -42,8 +47,8 @@ impl<'de> Deserialize<'de> for Params<'de> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Params<'de>, A::Error> {
                 let mut params = Params::default();
-                for param in &mut params.0 {
-                    *param = seq.next_element()?;
+                for param in params.places() {
+                    *param = seq.next_element::<&RawValue>()?.map(RawValue::get);
                     if param.is_none() {
                         return Ok(params);
                     }
@@ -57,18 +62,18 @@ impl<'de> Deserialize<'de> for Params<'de> {
 }
 
 /// The string that `raw` is. Borrows unless there is a backslash in it.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inside.contains('\\') {
-        return serde_json::from_str(raw.get()).ok().map(Cow::Owned); // half of a surrogate pair is no text
+pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inside.bytes().any(|byte| byte == b'\\') {
+        return serde_json::from_str(raw).ok().map(Cow::Owned); // half of a surrogate pair is no text
     }
     Some(Cow::Borrowed(inside))
 }
 
 /// A string as it is, or the digits of a number.
-pub(super) fn text_or_number(raw: &RawValue) -> Option<Cow<'_, str>> {
-    if raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-        return Some(Cow::Borrowed(raw.get()));
+pub(super) fn text_or_number(raw: &str) -> Option<Cow<'_, str>> {
+    if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Some(Cow::Borrowed(raw));
     }
     text(raw)
 }
