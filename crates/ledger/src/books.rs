@@ -39,9 +39,9 @@ pub(crate) struct Books {
     pub history: History,
     /// Kept from slot to slot once it has been asked for.
     window: Option<Window>,
-    workers: HashMap<WorkerId, Totals>,
-    /// Whose totals are not in the database yet.
-    touched: HashSet<WorkerId>,
+    workers: foldhash::HashMap<WorkerId, Totals>,
+    /// Whose totals are not in the database yet: those that are marked, each once.
+    touched: Vec<WorkerId>,
     slot: Option<Slot>,
     /// Number of the newest slot; 0 if there is none.
     newest: i64,
@@ -62,6 +62,7 @@ pub(crate) struct Totals {
     rejected: i64,
     work: Work,
     last_share_ms: Option<i64>,
+    is_touched: bool,
 }
 
 #[derive(Default)]
@@ -70,6 +71,15 @@ struct Tally {
     rejected: i64,
     work: Work,
     height: i64,
+}
+
+impl Totals {
+    /// Marks them, and adds their worker to those that are, unless it is one of them.
+    fn touch(&mut self, id: WorkerId, touched: &mut Vec<WorkerId>) {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            touched.push(id);
+        }
+    }
 }
 
 /// How many workers are kept in memory. Beyond it all are forgotten, and read again as they turn up.
@@ -217,6 +227,7 @@ impl Books {
                 rejected: row.try_get("rejected_shares").map_err(&failed)?,
                 work: work(&row, "work")?,
                 last_share_ms: row.try_get("last_share_ms").map_err(&failed)?,
+                is_touched: false,
             };
             if let Ok(key) = key.try_into() {
                 self.workers.insert(WorkerId(key), totals);
@@ -255,7 +266,7 @@ impl Books {
         worker.accepted += 1;
         worker.work = worker.work.saturating_add(share.work);
         worker.last_share_ms = worker.last_share_ms.max(Some(time_ms));
-        self.touched.insert(share.worker);
+        worker.touch(share.worker, &mut self.touched);
         self.tally.accepted += 1;
         self.tally.work = self.tally.work.saturating_add(share.work);
         self.tally.height = self.tally.height.max(share.height.into());
@@ -333,8 +344,8 @@ impl Books {
         };
         let count = i64::try_from(rejects.count).unwrap_or(0);
         worker.rejected += count;
+        worker.touch(rejects.worker, &mut self.touched);
         self.tally.rejected += count;
-        self.touched.insert(rejects.worker);
     }
 
     /// Closes the open slot, if there is one, and writes it. What was before is in slots up to the number returned
@@ -409,8 +420,10 @@ impl Books {
         if self.touched.is_empty() {
             return Ok(());
         }
+        let workers = &mut self.workers;
         let totals = |id: &WorkerId| {
-            let totals = self.workers.get(id)?;
+            let totals = workers.get_mut(id)?;
+            totals.is_touched = false;
             Some((totals.id, totals.accepted, totals.rejected, Whole(totals.work), totals.last_share_ms))
         };
         let rows: Vec<_> = self.touched.iter().filter_map(totals).collect();

@@ -52,6 +52,8 @@ struct State {
     generation: u64,
     books: Books,
     reader: Reader,
+    /// Room for the next batch.
+    room: Vec<Read>,
 }
 
 /// How long one transaction may take.
@@ -59,6 +61,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long a stopping process tries to get the rest into the database. What is left stays in the spool.
 const PARTING: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// So many records' room is kept from batch to batch: some hundred bytes each.
+const ROOM: usize = 16_384;
 /// How often is said again that nothing can be drained.
 const SAID_AGAIN: Duration = Duration::from_secs(600);
 
@@ -89,14 +93,17 @@ impl Drain {
                     match (applied, stopped.is_some()) {
                         (0, true) => return,
                         (0, false) => tokio::select! {
-                            () = self.spool.committed() => tokio::time::sleep(rest).await,
+                            () = async {
+                                self.spool.committed().await;
+                                self.collect(rest).await;
+                            } => {}
                             // What a writer left when it was dropped is no commit of ours to hear of.
-                            () = tokio::time::sleep(4 * self.settings.interval) => {}
+                            () = tokio::time::sleep(2 * self.settings.interval) => {}
                             _ = stop.changed() => {}
                         },
                         // A full batch: there is more.
                         (applied, false) if applied < self.batch => tokio::select! {
-                            () = tokio::time::sleep(rest) => {}
+                            () = self.collect(rest) => {}
                             _ = stop.changed() => {}
                         },
                         _ => {}
@@ -124,6 +131,14 @@ impl Drain {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits while records come together, for `rest` at most: nobody waits for a share, but everybody for a block.
+    async fn collect(&self, rest: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = self.spool.block_committed() => {}
         }
     }
 
@@ -179,9 +194,12 @@ impl Drain {
                 if batch.is_empty() {
                     state = released(state).await?; // there may be no further step
                 }
-                self.state = Some(state);
                 self.batch = (self.batch * 2).min(self.settings.batch);
-                Ok(batch.len())
+                let applied = batch.len();
+                batch.clear();
+                batch.shrink_to(ROOM);
+                self.state = Some(State { room: batch, ..state });
+                Ok(applied)
             }
             Err(error) if error.is_refusal() => {
                 tracing::error!(%error, records = batch.len(), "the database refuses a batch; looking for the record");
@@ -245,7 +263,7 @@ impl Drain {
             Ok::<_, LedgerError>(Reader::new(&spool, start))
         });
         let reader = reader.await.map_err(lost)??;
-        Ok((State { generation, books, reader }, writer))
+        Ok((State { generation, books, reader, room: Vec::new() }, writer))
     }
 
     async fn apply(
@@ -293,8 +311,9 @@ fn founds(batch: &[Read], epoch: u64) -> u64 {
 async fn read(mut state: State, limit: usize) -> Result<(State, Vec<Read>, Vec<Finished>), LedgerError> {
     let read = tokio::task::spawn_blocking(move || {
         state.reader.release();
-        let read = state.reader.read(limit);
-        let read = read.and_then(|batch| Ok((batch, state.reader.finished()?)));
+        let mut batch = std::mem::take(&mut state.room);
+        let read = state.reader.read_into(&mut batch, limit);
+        let read = read.and_then(|()| Ok((batch, state.reader.finished()?)));
         (state, read)
     });
     let (state, read) = read.await.map_err(lost)?;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use bitcoin::Network;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use share::Hash;
 use sqlx::Row;
 use tokio::sync::watch;
@@ -70,7 +72,7 @@ pub struct BlockFees {
 pub struct Settings {
     /// The most records in one transaction.
     pub batch: usize,
-    /// How long records are collected for one transaction.
+    /// How long records are collected for one transaction; a found block ends it at once.
     pub interval: Duration,
     /// How long a slot stays open.
     pub slot: Duration,
@@ -119,7 +121,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch: 100_000,
-            interval: Duration::from_secs(2),
+            interval: Duration::from_secs(4),
             slot: Duration::from_secs(600),
             follow: Duration::from_secs(2),
             span: 144,
@@ -227,7 +229,7 @@ impl Ledger {
 
     /// Drains the spool and follows found blocks on `chain` until `stop` comes to its end, then drains what is left.
     /// To be stopped after the last writer of the spool has committed. A database that goes away is waited for.
-    pub async fn run(&self, chain: Arc<dyn Chain>, stop: impl Future<Output = ()>) {
+    pub async fn run(&self, chain: Arc<dyn Chain>, stop: impl Future<Output = ()> + Send) {
         if self.0.running.swap(true, Ordering::AcqRel) {
             tracing::error!("this ledger is running already");
             return;
@@ -258,15 +260,18 @@ impl Ledger {
         let keeper = self.keeper();
         let growth = keeper.run(told.clone());
         let orders = operator::follow(store.clone(), settings.follow, told.clone());
-        tokio::join!(
-            drain.run(told.clone()),
-            maturity.run(told.clone()),
-            orders,
-            fees,
-            reserve,
-            growth,
-            stopped
-        );
+        // Each is woken by itself: joined, all of them would be looked at whenever one of them has something to do.
+        let all: [Pin<Box<dyn Future<Output = ()> + Send + '_>>; _] = [
+            Box::pin(drain.run(told.clone())),
+            Box::pin(maturity.run(told.clone())),
+            Box::pin(orders),
+            Box::pin(fees),
+            Box::pin(reserve),
+            Box::pin(growth),
+            Box::pin(stopped),
+        ];
+        let mut all = FuturesUnordered::from_iter(all);
+        while all.next().await.is_some() {}
         self.0.running.store(false, Ordering::Release);
     }
 

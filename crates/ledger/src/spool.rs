@@ -156,6 +156,7 @@ struct Shared {
     /// As it was seen last.
     disk: Mutex<Option<Disk>>,
     committed: Notify,
+    block_committed: Notify,
     _lock: File,
 }
 
@@ -201,6 +202,7 @@ impl Spool {
             found: AtomicU64::new(0),
             disk: Mutex::default(),
             committed: Notify::new(),
+            block_committed: Notify::new(),
             _lock: lock,
         })))
     }
@@ -254,6 +256,11 @@ impl Spool {
     /// Waits for a commit; returns at once if there was one since the last wait.
     pub(crate) async fn committed(&self) {
         self.0.committed.notified().await;
+    }
+
+    /// Waits for a commit of a found block; returns at once if there was one since the last wait.
+    pub(crate) async fn block_committed(&self) {
+        self.0.block_committed.notified().await;
     }
 }
 

@@ -200,6 +200,8 @@ fn readers(dialect: Dialect, options: AnyConnectOptions) -> AnyPool {
     AnyPoolOptions::new()
         .max_connections(dialect.readers())
         .acquire_timeout(CONNECT)
+        // A file does not go away as a server does.
+        .test_before_acquire(dialect != Dialect::Sqlite)
         .after_connect(move |connection, _| {
             Box::pin(async move { sqlx::raw_sql(dialect.reading()).execute(connection).await.map(drop) })
         })

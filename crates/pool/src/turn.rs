@@ -127,10 +127,11 @@ impl Turn {
         }
         for credit in credits.drain(..) {
             if let Some(tally) = connection.tally(credit.worker) {
-                self.spool.worker(&tally.worker);
                 tally.share(credit.record.work, credit.hash_difficulty, credit.record.time_ms);
+                self.spool.share_of(&tally.worker, &credit.record);
+            } else {
+                self.spool.share(&credit.record);
             }
-            self.spool.share(&credit.record);
             connection.earn(credit.record.work as f64, now.ms);
         }
     }

@@ -1,7 +1,7 @@
 //! The open slot: what every worker has done since the last block, or in the last minutes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -26,11 +26,11 @@ pub(super) struct Slot {
     since: Instant,
     shares: i64,
     pub work: Work,
-    workers: HashMap<i64, Part>,
+    workers: foldhash::HashMap<i64, Part>,
     /// Where work is paid at a fixed rate: by miner and rate.
     pub rates: BTreeMap<(i64, Rate), Work>,
-    /// Whose part is not in the database yet.
-    touched: HashSet<i64>,
+    /// Whose part is not in the database yet: those that are marked, each once.
+    touched: Vec<i64>,
     rates_touched: BTreeSet<(i64, Rate)>,
     /// Whether the database has something of it in `slot_open`.
     is_stored: bool,
@@ -42,6 +42,7 @@ struct Part {
     miner: i64,
     shares: i64,
     work: Work,
+    is_touched: bool,
 }
 
 impl Slot {
@@ -89,6 +90,7 @@ impl Slot {
                 miner: row.try_get("miner_id").map_err(&failed)?,
                 shares: row.try_get("shares").map_err(&failed)?,
                 work: work(&row, "work")?,
+                is_touched: false,
             };
             slot.workers.insert(row.try_get("worker_id").map_err(&failed)?, part);
             slot.shares += part.shares;
@@ -111,7 +113,9 @@ impl Slot {
         part.work = part.work.saturating_add(work);
         self.shares += 1;
         self.work = self.work.saturating_add(work);
-        self.touched.insert(worker);
+        if !std::mem::replace(&mut part.is_touched, true) {
+            self.touched.push(worker);
+        }
     }
 
     /// Adds to what is paid at a fixed rate.
@@ -164,8 +168,10 @@ impl Slot {
         connection: &mut AnyConnection,
         dialect: Dialect,
     ) -> Result<(), LedgerError> {
+        let workers = &mut self.workers;
         let part = |worker: &i64| {
-            let part = self.workers.get(worker)?;
+            let part = workers.get_mut(worker)?;
+            part.is_touched = false;
             Some((*worker, part.shares, Whole(part.work)))
         };
         let rows: Vec<_> = self.touched.iter().filter_map(part).collect();

@@ -101,8 +101,10 @@ struct Tail {
     writer: u16,
     at: Position,
     open: Option<(Arc<Segment>, File)>,
-    /// Bytes of the segment from `chunk_at` on.
+    /// Its first `chunk_size` bytes are those of the segment from `chunk_at` on. It never gets shorter, since making it longer
+    /// again would write zeroes over all of it.
     chunk: Vec<u8>,
+    chunk_size: usize,
     chunk_at: u64,
     head: Option<Read>,
     /// Read to the end, but not yet known to be in the database.
@@ -111,7 +113,8 @@ struct Tail {
     faulty: bool,
 }
 
-const CHUNK: usize = 256 << 10;
+/// What is read of a file at a time, in bytes: little enough to stay in the nearer caches until its records are made of it.
+const CHUNK: usize = 64 << 10;
 
 impl Reader {
     /// Reads on from `start`, the position per writer that the database has; other writers from their beginning.
@@ -120,7 +123,15 @@ impl Reader {
     }
 
     /// At most `limit` pieces, and fewer only when there are no more at present. Blocks on the file system.
+    #[cfg(test)]
     pub fn read(&mut self, limit: usize) -> Result<Vec<Read>, SpoolError> {
+        let mut batch = Vec::new();
+        self.read_into(&mut batch, limit)?;
+        Ok(batch)
+    }
+
+    /// Puts pieces into `batch` until there are `limit` in it, or no more at present. Blocks on the file system.
+    pub fn read_into(&mut self, batch: &mut Vec<Read>, limit: usize) -> Result<(), SpoolError> {
         let writers: Vec<u16> = {
             let segments = lock(&self.shared.segments);
             segments
@@ -133,7 +144,6 @@ impl Reader {
             let at = self.start.get(&writer).copied().unwrap_or_default();
             self.tails.entry(writer).or_insert_with(|| Tail::new(self.shared.clone(), writer, at));
         }
-        let mut batch = Vec::new();
         while batch.len() < limit {
             let mut oldest: Option<(u64, &mut Tail)> = None;
             for tail in self.tails.values_mut() {
@@ -148,7 +158,7 @@ impl Reader {
                 None => break,
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// The segments that [`Self::read`] has left behind, for the transaction that has the last of their records; each
@@ -225,6 +235,7 @@ impl Tail {
             at,
             open: None,
             chunk: Vec::new(),
+            chunk_size: 0,
             chunk_at: 0,
             head: None,
             finished: Vec::new(),
@@ -304,7 +315,7 @@ impl Tail {
                 self.at = Position { segment: segment.sequence, offset: 0 };
             }
             let file = File::open(&segment.path).map_err(failed("open", &segment.path))?;
-            self.chunk.clear();
+            self.chunk_size = 0;
             self.open = Some((segment, file));
         }
         // In this order: what is closed does not grow any more.
@@ -378,20 +389,21 @@ impl Tail {
 
     /// `size` bytes at the present offset, or fewer at the end.
     fn bytes(&mut self, size: usize, end: u64) -> Result<&[u8], SpoolError> {
-        let have = (self.chunk_at + self.chunk.len() as u64).saturating_sub(self.at.offset);
+        let have = (self.chunk_at + self.chunk_size as u64).saturating_sub(self.at.offset);
         let want = usize::try_from(end - self.at.offset).unwrap_or(usize::MAX);
         if self.at.offset < self.chunk_at || (have < size as u64 && have < want as u64) {
             let Some((segment, file)) = &self.open else { return Ok(&[]) };
-            self.chunk.resize(want.min(CHUNK.max(size)), 0);
-            self.chunk_at = self.at.offset;
-            let read = file.read_exact_at(&mut self.chunk, self.at.offset);
-            if let Err(source) = read {
-                self.chunk.clear();
-                return Err(failed("read", &segment.path)(source));
+            let length = want.min(CHUNK.max(size));
+            if self.chunk.len() < length {
+                self.chunk.resize(length, 0);
             }
+            (self.chunk_at, self.chunk_size) = (self.at.offset, 0);
+            let chunk = self.chunk.get_mut(..length).unwrap_or_default();
+            file.read_exact_at(chunk, self.at.offset).map_err(failed("read", &segment.path))?;
+            self.chunk_size = length;
         }
         let from = usize::try_from(self.at.offset - self.chunk_at).unwrap_or(usize::MAX);
-        let rest = self.chunk.get(from..).unwrap_or_default();
+        let rest = self.chunk.get(from..self.chunk_size).unwrap_or_default();
         Ok(rest.get(..size).unwrap_or(rest))
     }
 }

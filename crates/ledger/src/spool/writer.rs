@@ -2,7 +2,6 @@
 //! or, where there can be none, by write(2).
 
 use std::{
-    collections::HashMap,
     fs::File,
     os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
@@ -22,7 +21,7 @@ pub struct SpoolWriter {
     shard: u16,
     open: Option<Open>,
     buffer: Vec<u8>,
-    workers: HashMap<WorkerId, Known>,
+    workers: foldhash::HashMap<WorkerId, Known>,
     /// One per segment. A worker whose generation is another is not in the segment.
     generation: u64,
     /// Workers whose identity is in the buffer.
@@ -70,7 +69,7 @@ impl SpoolWriter {
             shard,
             open: None,
             buffer: Vec::new(),
-            workers: HashMap::new(),
+            workers: foldhash::HashMap::default(),
             generation: 1,
             fresh: Vec::new(),
             latest_ms: 0,
@@ -92,9 +91,22 @@ impl SpoolWriter {
         self.workers.insert(worker.id(), Known { identity, generation: 0 });
     }
 
-    /// Pushes an accepted share.
+    /// Pushes an accepted share of a worker that is known.
     pub fn share(&mut self, share: &ShareRecord) {
         self.identify(share.worker);
+        self.push_share(share);
+    }
+
+    /// Pushes an accepted share of `worker`, whether or not that is known.
+    pub fn share_of(&mut self, worker: &Worker, share: &ShareRecord) {
+        if !self.identify(share.worker) {
+            self.worker(worker);
+            self.identify(share.worker);
+        }
+        self.push_share(share);
+    }
+
+    fn push_share(&mut self, share: &ShareRecord) {
         self.latest_ms = share.time_ms;
         share.write(&mut self.buffer);
     }
@@ -164,8 +176,11 @@ impl SpoolWriter {
         match written {
             Ok(()) => {
                 self.buffer.clear();
-                self.found.clear();
                 self.shared.committed.notify_one();
+                if !self.found.is_empty() {
+                    self.found.clear();
+                    self.shared.block_committed.notify_one();
+                }
             }
             Err(_) => {
                 self.buffer = self.found.concat();
@@ -217,6 +232,7 @@ impl SpoolWriter {
             self.shared.bytes.fetch_add(blocks.len() as u64, Ordering::Relaxed);
             self.found.clear();
             self.shared.committed.notify_one();
+            self.shared.block_committed.notify_one();
         }
         let source = std::io::Error::other("an earlier attempt has failed");
         Err(SpoolError::Lost { path: open.segment.path.clone(), source })
@@ -231,12 +247,15 @@ impl SpoolWriter {
         }
     }
 
-    fn identify(&mut self, id: WorkerId) {
-        if let Some(known) = self.workers.get_mut(&id).filter(|known| known.generation != self.generation) {
+    /// Pushes who has this id, unless the segment says so already. Whether that is known.
+    fn identify(&mut self, id: WorkerId) -> bool {
+        let Some(known) = self.workers.get_mut(&id) else { return false };
+        if known.generation != self.generation {
             known.generation = self.generation;
             record::write_worker(&known.identity, &mut self.buffer);
             self.fresh.push(id);
         }
+        true
     }
 
     /// Those that were never written must be, since the database learns of them only here.
