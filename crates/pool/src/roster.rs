@@ -31,8 +31,8 @@ const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 #[derive(Clone)]
 pub struct Roster(watch::Receiver<Arc<Snapshot>>);
 
-/// The pool as it was less than two seconds ago; its workers, if there are thousands, a second longer ago for each
-/// thousand.
+/// The pool as it was less than two seconds ago; its workers as they were less than three seconds ago, and a second longer
+/// for each thousand of them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When it was taken, milliseconds since 1970.

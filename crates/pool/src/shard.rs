@@ -60,6 +60,8 @@ pub(crate) const IDLE: Duration = Duration::from_millis(500);
 const LOOK_AFTER_MS: u64 = 2_000;
 /// How often refused submissions go to the spool, in seconds.
 const REJECTS_EVERY: u64 = 10;
+/// How often the list of workers is shown, in seconds; for each thousand of them a second less often.
+const SHOW_WORKERS_EVERY: u64 = 2;
 /// How often a spool that refused is tried again, in seconds.
 const PROBE_EVERY: u64 = 5;
 /// How long to accept nothing when it failed, most likely for want of file descriptors, in milliseconds.
@@ -432,8 +434,8 @@ impl Shard {
         self.second = second;
         let workers = (second >= self.show_workers).then(|| self.turn.tallies.states(self.now.unix_ms));
         if let Some(workers) = &workers {
-            // Many are shown less often: it is a list for people.
-            self.show_workers = second + 1 + workers.len() as u64 / 1000;
+            // It is a list for people, who can wait; many are shown less often still.
+            self.show_workers = second + SHOW_WORKERS_EVERY + workers.len() as u64 / 1000;
         }
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.connections = self.connections.len();

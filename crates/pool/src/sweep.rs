@@ -19,7 +19,7 @@ impl Sweep {
     /// The places whose turn came since the last call, of `places` in all. `now_ms` never goes back.
     pub fn due(&mut self, places: usize, now_ms: u64) -> Range<usize> {
         let elapsed = now_ms.saturating_sub(self.begun_ms).min(self.period_ms);
-        let part = elapsed as u128 * places as u128 / u128::from(self.period_ms);
+        let part = elapsed.saturating_mul(places as u64) / self.period_ms;
         let until = usize::try_from(part).unwrap_or(places).max(self.done);
         let due = self.done..until;
         self.done = until;

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use ledger::Worker;
-use share::{Extranonce, Hash, Reason, Rules, Submission, Target};
+use share::{Difficulty, Extranonce, Hash, Reason, Rules, Submission, Target};
 
 use super::{
     Solution,
@@ -26,6 +26,8 @@ pub struct Channel {
     seat: Seat,
     /// Difficulty by the miner's speed.
     pub vardiff: Vardiff,
+    /// What it last was when it was asked for, and its target: a division that no share should wait for.
+    current: (Difficulty, Target),
     jobs: VecDeque<Given>,
     /// Id of the latest posting whose work was given, under that id or one of its own.
     posting: Option<u32>,
@@ -45,9 +47,10 @@ struct Given {
 }
 
 /// A job's own difficulty and rules.
-#[derive(Clone, Copy, PartialEq)]
 struct Terms {
     target: Target,
+    /// The work of the target: a long division.
+    work: share::Work,
     version_mask: u32,
 }
 
@@ -83,9 +86,11 @@ impl Channel {
     /// A channel on `seat`.
     pub fn new(seat: Seat, vardiff: VardiffConfig, now_ms: u64) -> Self {
         let vardiff = Vardiff::new(vardiff, now_ms);
+        let difficulty = vardiff.difficulty();
         Self {
             seat,
             vardiff,
+            current: (difficulty, difficulty.target()),
             jobs: VecDeque::new(),
             posting: None,
             seen: Seen::default(),
@@ -117,8 +122,12 @@ impl Channel {
     }
 
     /// The target that the next job is given at.
-    pub fn target(&self) -> Target {
-        self.vardiff.difficulty().target()
+    pub fn target(&mut self) -> Target {
+        let difficulty = self.vardiff.difficulty();
+        if self.current.0 != difficulty {
+            self.current = (difficulty, difficulty.target());
+        }
+        self.current.1
     }
 
     /// Notes that `work` of the posting `posting` is given to `miner` at the difficulty in force.
@@ -130,15 +139,15 @@ impl Channel {
         version_mask: u32,
         now_ms: u64,
     ) {
-        let terms = Terms { target: self.target(), version_mask };
+        let target = self.target();
         let last = self.jobs.back().map(|last| last.terms.clone());
         if self.is_new_tip(work.tip) {
             self.seen.begin(work.tip);
             self.lowered = None;
         } else if let Some(last) = last.as_ref().map(|last| last.target) {
-            if last < terms.target {
-                self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target: terms.target });
-            } else if last > terms.target {
+            if last < target {
+                self.lowered = Some(Lowered { until_ms: now_ms + GRACE_MS, target });
+            } else if last > target {
                 // Raised: what was given before keeps its own, and the easier one is nobody's any more.
                 self.lowered = None;
             }
@@ -146,7 +155,8 @@ impl Channel {
         while self.jobs.len() >= work.remembered() {
             self.jobs.pop_front();
         }
-        let terms = last.filter(|last| **last == terms).unwrap_or_else(|| Arc::new(terms));
+        let last = last.filter(|last| last.target == target && last.version_mask == version_mask);
+        let terms = last.unwrap_or_else(|| Arc::new(Terms { target, work: target.work(), version_mask }));
         self.jobs.push_back(Given { work, terms });
         self.posting = Some(posting);
         if self.miner.as_ref().is_none_or(|before| !Arc::ptr_eq(before, miner)) {
@@ -160,6 +170,7 @@ impl Channel {
     /// A good share is not yet credited: that is [`Self::credit`].
     pub fn judge(&mut self, submit: &Submit, finder: Option<&Worker>, now_ms: u64) -> Judged {
         let refused = |reason| Judged { solution: None, share: Err(reason) };
+        let current = self.target();
         let Some(given) = submit.job.and_then(|id| self.jobs.iter().rev().find(|given| given.work.id == id))
         else {
             return refused(Reason::UnknownJob);
@@ -168,7 +179,7 @@ impl Channel {
         let Some(extranonce) = Extranonce::new(&[&self.seat.extranonce1, extranonce2.as_bytes()]) else {
             return refused(Reason::ExtranonceLength);
         };
-        let (job, Terms { target, version_mask }) = (&given.work.job, *given.terms);
+        let (job, &Terms { target, work, version_mask }) = (&given.work.job, &*given.terms);
         let submission = Submission {
             extranonce,
             time: submit.time,
@@ -190,13 +201,16 @@ impl Channel {
         if earned != target && verdict.share.is_ok() {
             self.eased.add(1.0, EASED_HALF_LIFE_MS, now_ms);
         }
-        let (height, bits, is_current) = (job.height, job.bits, earned == self.target());
+        let (height, bits, is_current) = (job.height, job.bits, earned == current);
         let finder = finder.or(self.miner.as_deref());
         let solution = self.seen.solution(&verdict, &given.work, &submission, finder, now_ms);
         let is_within = submit.version_bits & !version_mask == 0;
         // A bit that the job has set anyway makes no other header, but is outside of the mask all the same (C-28).
         let share = verdict.share.and(if is_within { Ok(()) } else { Err(Reason::VersionMask) });
-        let share = share.map(|()| Earned { work: earned.work(), is_current, hash, height, bits });
+        let share = share.map(|()| {
+            let work = if earned == target { work } else { earned.work() };
+            Earned { work, is_current, hash, height, bits }
+        });
         Judged { solution, share }
     }
 
