@@ -56,6 +56,14 @@ struct State {
     room: Vec<Read>,
 }
 
+/// What one batch was.
+pub(crate) struct Drained {
+    /// How many records it had.
+    pub records: usize,
+    /// It had as many as it might: there are more.
+    is_full: bool,
+}
+
 /// How long one transaction may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a stopping process tries to get the rest into the database. What is left stays in the spool.
@@ -84,13 +92,13 @@ impl Drain {
             }
             let begun = Instant::now();
             match self.step().await {
-                Ok(applied) => {
+                Ok(Drained { records, is_full }) => {
                     if said.take().is_some() {
                         tracing::info!("the database is back: the spool is being drained");
                     }
                     wait = Duration::ZERO;
                     let rest = self.settings.interval.saturating_sub(begun.elapsed());
-                    match (applied, stopped.is_some()) {
+                    match (records, stopped.is_some()) {
                         (0, true) => return,
                         (0, false) => tokio::select! {
                             () = async {
@@ -101,8 +109,7 @@ impl Drain {
                             () = tokio::time::sleep(2 * self.settings.interval) => {}
                             _ = stop.changed() => {}
                         },
-                        // A full batch: there is more.
-                        (applied, false) if applied < self.batch => tokio::select! {
+                        (_, false) if !is_full => tokio::select! {
                             () = self.collect(rest) => {}
                             _ = stop.changed() => {}
                         },
@@ -142,8 +149,8 @@ impl Drain {
         }
     }
 
-    /// Applies one batch. How many records it had.
-    pub async fn step(&mut self) -> Result<usize, LedgerError> {
+    /// Applies one batch.
+    pub async fn step(&mut self) -> Result<Drained, LedgerError> {
         self.gauge.tries();
         let limit = self.batch;
         let state = match self.state.take() {
@@ -156,7 +163,7 @@ impl Drain {
             self.gauge.succeeds();
             self.shown.is_caught_up();
             self.state = Some(state);
-            return Ok(0);
+            return Ok(Drained { records: 0, is_full: false });
         }
 
         let mut writer = self.store.writer().await?;
@@ -195,11 +202,11 @@ impl Drain {
                     state = released(state).await?; // there may be no further step
                 }
                 self.batch = (self.batch * 2).min(self.settings.batch);
-                let applied = batch.len();
+                let drained = Drained { records: batch.len(), is_full: batch.len() == limit };
                 batch.clear();
                 batch.shrink_to(ROOM);
                 self.state = Some(State { room: batch, ..state });
-                Ok(applied)
+                Ok(drained)
             }
             Err(error) if error.is_refusal() => {
                 tracing::error!(%error, records = batch.len(), "the database refuses a batch; looking for the record");

@@ -360,7 +360,7 @@ pub struct Hand {
 impl Hand {
     /// Drains one batch. How many records it had.
     pub async fn drain(&mut self) -> Result<usize, LedgerError> {
-        self.drain.step().await
+        self.drain.step().await.map(|drained| drained.records)
     }
 
     /// Takes one look at all watched blocks.

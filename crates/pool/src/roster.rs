@@ -31,8 +31,8 @@ const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 #[derive(Clone)]
 pub struct Roster(watch::Receiver<Arc<Snapshot>>);
 
-/// The pool as it was less than two seconds ago; its workers as they were less than three seconds ago, and a second longer
-/// for each thousand of them.
+/// The pool as it was less than two seconds ago; its workers, and the hashrate that they sum to, as they were less than four
+/// seconds ago, and a second longer for each thousand of them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When it was taken, milliseconds since 1970.
@@ -89,7 +89,7 @@ pub struct WorkerState {
     pub best: f64,
 }
 
-/// What a shard shows of itself, once a second.
+/// What a shard shows of itself: once a second, its workers less often.
 #[derive(Default)]
 pub(crate) struct View {
     pub connections: usize,

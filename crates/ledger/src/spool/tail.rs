@@ -161,7 +161,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The segments that [`Self::read`] has left behind, for the transaction that has the last of their records; each
+    /// The segments that [`Self::read_into`] has left behind, for the transaction that has the last of their records; each
     /// once. Blocks on the file system.
     pub fn finished(&mut self) -> Result<Vec<Finished>, SpoolError> {
         let mut finished = Vec::new();
@@ -179,7 +179,7 @@ impl Reader {
     }
 
     /// Puts away what has been read to its end: into the archive, if there is to be one. To be called when all that
-    /// [`Self::read`] and [`Self::finished`] returned is in the database.
+    /// [`Self::read_into`] and [`Self::finished`] gave is in the database.
     pub fn release(&mut self) {
         let now = Instant::now();
         if self.retry.is_some_and(|retry| now < retry) {
