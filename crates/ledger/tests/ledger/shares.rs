@@ -236,9 +236,11 @@ pub async fn a_damaged_block_is_said_to_be_one(rig: Rig) {
     ledger.verify().await.unwrap();
 }
 
+/// And while it is looked for, what is behind it does not wait for more records to come.
 pub async fn a_record_that_the_database_refuses_is_set_aside(rig: Rig) {
     let spool = rig.spool();
-    let ledger = rig.open(&spool, PPLNS).await;
+    let settings = Settings { interval: Duration::from_secs(3_600), ..quick() };
+    let ledger = rig.open_with(&spool, PPLNS, settings).await.unwrap();
     let mut raw = rig.raw().await;
     let refuse = if rig.is_postgres() {
         "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS \
