@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::support::{
     Processor, address,
     books::Books,
     clients::{Place, Program, Translator, serve_v2},
     node::{Chain, Login, Node},
+    period,
     pool::{Block, Pool},
     wait_for,
 };
@@ -84,9 +87,9 @@ fn watch(pool: &Pool, time: Duration, mut alive: impl FnMut()) {
     }
 }
 
-/// Every block of the chain is the ledger's, and the books add up.
-fn settle(node: &Node, mut pool: Pool) {
-    let chain: Vec<String> = (1..=node.height()).map(|height| node.hash_at(height)).collect();
+/// Every block of the chain after the one at height `begin` is the ledger's, and the books add up.
+fn settle(node: &Node, begin: u64, mut pool: Pool) {
+    let chain: Vec<String> = (begin + 1..=node.height()).map(|height| node.hash_at(height)).collect();
     wait_for("every block of the chain in the ledger", Duration::from_secs(30), || {
         let blocks = pool.blocks();
         let is_on_chain = |block: &Block| ["immature", "mature"].contains(&block.status.as_str());
@@ -154,7 +157,7 @@ fn translate(is_aggregated: bool) {
     println!("{} blocks, aggregated: {is_aggregated}", node.height());
     translator.program.must_run();
     drop(translator);
-    settle(&node, pool);
+    settle(&node, 0, pool);
 }
 
 #[test]
@@ -171,20 +174,26 @@ fn v1_miners_behind_the_translator_on_one_channel() {
 fn the_mining_device_of_sri_on_a_standard_channel() {
     let _processor = Processor::take();
     let node = Node::start(Chain::Signet, Login::Cookie);
+    // It does not read `min_ntime`: its blocks are a minute ahead of its clock. Were they all that the median of eleven
+    // is made of, the next one of the same second would be too old.
+    for block in &period::blocks()[..11] {
+        assert!(node.call("submitblock", json!([block])).is_null());
+    }
+    let begin = node.height();
     let pool = pool(&node);
     let payee = address(Chain::Signet, 2);
     let mut device = Program::mining_device(&Place::of(&pool), &format!("{payee}.device"));
     // It measures itself for five seconds first.
-    wait_for_block(&node, 0, || device.must_run());
+    wait_for_block(&node, begin, || device.must_run());
     let before = shares(&pool, &payee);
     watch(&pool, duration(8), || device.must_run());
     let now = wait_for_shares(&pool, &payee, &["device"], &before);
     let (accepted, rejected) = now["device"];
-    println!("{accepted} shares, {rejected} rejected, {} blocks", node.height());
+    println!("{accepted} shares, {rejected} rejected, {} blocks", node.height() - begin);
     assert!(rejected * 5 <= accepted, "{accepted} accepted, {rejected} rejected");
     device.must_run();
     drop(device);
-    settle(&node, pool);
+    settle(&node, begin, pool);
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn our_miner_on_both_kinds_of_channel_and_the_ledger_counts_what_it_was_told() {
             (shares(&pool, &payee).get(name) == Some(&(accepted, rejected))).then_some(())
         });
     }
-    settle(&node, pool);
+    settle(&node, 0, pool);
 }
 
 #[test]

@@ -90,12 +90,13 @@ impl Translator {
 }
 
 impl Program {
-    /// SRI's miner on a standard channel, which hashes on one thread as fast as it can.
+    /// SRI's miner on a standard channel, which hashes on one thread: at most 2000 times a millisecond, so that a block
+    /// takes seconds on every machine.
     pub fn mining_device(pool: &Place, user: &str) -> Self {
         let address = format!("127.0.0.1:{}", pool.port);
-        let arguments =
-            ["--address-pool", &address, "--pubkey-pool", &pool.key, "--id-user", user, "--cores", "1"];
-        Self::start("mining_device", &arguments, directory())
+        let whom = ["--address-pool", &address, "--pubkey-pool", &pool.key, "--id-user", user];
+        let speed = ["--cores", "1", "--handicap", "1000", "--nonces-per-call", "2000"];
+        Self::start("mining_device", &[whom, speed].concat(), directory())
     }
 
     /// Our own miner.
