@@ -66,7 +66,7 @@ pub use record::{Found, Origin, RejectRecord, ShareRecord, SplitId};
 pub use reserve::Reserve;
 pub use scheme::{Class, Scheme, Terms};
 pub use share::{Work, hash, job::Hash};
-pub use spool::{Ack, Disk, Spool, SpoolConfig, SpoolError, SpoolWriter};
+pub use spool::{Ack, Disk, Named, Spool, SpoolConfig, SpoolError, SpoolWriter};
 pub use verify::{Audit, Report, Which};
 pub use wallet::{Descriptors, WalletError};
 pub use wire::{Sent, Wire, WireError};

@@ -35,7 +35,7 @@ mod writer;
 
 pub use disk::Disk;
 pub(crate) use tail::{Finished, Item, Position, Read, Reader};
-pub use writer::SpoolWriter;
+pub use writer::{Named, SpoolWriter};
 
 /// What a share survives once it has been acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

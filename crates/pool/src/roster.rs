@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use ledger::{Worker, WorkerId};
+use ledger::{Named, Worker, WorkerId};
 use share::{Reason, Work};
 use tokio::sync::watch;
 
@@ -211,6 +211,8 @@ impl WorkerState {
 /// A shard's figures of one worker.
 pub(crate) struct Tally {
     pub worker: Arc<Worker>,
+    /// Where the shard's spool names it.
+    pub named: Cell<Named>,
     agent: RefCell<Arc<str>>,
     protocol: Cell<&'static str>,
     connections: Cell<usize>,
@@ -258,6 +260,7 @@ impl Tally {
     fn new(worker: Arc<Worker>, now_ms: u64) -> Self {
         Self {
             worker,
+            named: Cell::default(),
             agent: RefCell::new(Arc::from("")),
             protocol: Cell::new(""),
             connections: Cell::new(0),

@@ -128,7 +128,8 @@ impl Turn {
         for credit in credits.drain(..) {
             if let Some(tally) = connection.tally(credit.worker) {
                 tally.share(credit.record.work, credit.hash_difficulty, credit.record.time_ms);
-                self.spool.share_of(&tally.worker, &credit.record);
+                let named = self.spool.share_of(&tally.worker, &credit.record, tally.named.get());
+                tally.named.set(named);
             } else {
                 self.spool.share(&credit.record);
             }

@@ -3,7 +3,7 @@ use std::{collections::HashMap, time::SystemTime};
 use bitcoin::Network;
 use proptest::prelude::*;
 
-use super::*;
+use super::{writer::AHEAD, *};
 use crate::{Found, RejectRecord, ShareRecord, Worker, WorkerId, record::Entry};
 
 const ADDRESS: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
@@ -247,17 +247,18 @@ fn a_file_is_lengthened_ahead_and_cut_when_it_is_closed() {
         };
         writer.share(&share(&worker("a"), 0));
         writer.commit().unwrap();
-        assert_eq!(length(), 1 << 20);
+        assert_eq!(length(), AHEAD);
         // Over the end of a window, and more than a window at once.
-        for count in [1 << 14, 1, 40_000, 7] {
+        let whole = AHEAD / SLOT as u64;
+        for count in [whole, 1, 5 * whole / 2, 7] {
             (0..count).for_each(|number| writer.share(&share(&worker("a"), number)));
             writer.commit().unwrap();
-            assert_eq!(length(), spool.bytes().next_multiple_of(1 << 20));
+            assert_eq!(length(), spool.bytes().next_multiple_of(AHEAD));
         }
         drop(writer);
         assert_eq!(length(), spool.bytes());
-        let counted = 1 + (1 << 14) + 1 + 40_000 + 7;
-        assert_eq!(all(&spool).len(), counted);
+        let counted = 1 + whole + 1 + 5 * whole / 2 + 7;
+        assert_eq!(all(&spool).len() as u64, counted);
     }
 }
 
@@ -346,6 +347,26 @@ fn a_full_spool_refuses_shares_but_not_blocks() {
     writer.share(&share(&a, taken));
     writer.commit().unwrap();
     assert_eq!(names(&reader.read(usize::MAX).unwrap()), ["w.a", &taken.to_string()]);
+}
+
+#[test]
+fn a_worker_that_a_failed_commit_has_named_is_named_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, away) = (dir.path().join("home"), dir.path().join("away"));
+    let [a, b] = ["a", "b"].map(worker);
+    let spool = open(&home);
+    let mut writer = spool.writer(0).unwrap();
+    fs::rename(&home, &away).unwrap();
+    let of_a = writer.share_of(&a, &share(&a, 1), Named::default());
+    assert!(writer.commit().is_err());
+    fs::rename(&away, &home).unwrap();
+    let of_a = writer.share_of(&a, &share(&a, 2), of_a);
+    let of_b = writer.share_of(&b, &share(&b, 3), Named::default());
+    writer.commit().unwrap();
+    writer.share_of(&a, &share(&a, 4), of_a);
+    writer.share_of(&b, &share(&b, 5), of_b);
+    writer.commit().unwrap();
+    assert_eq!(all(&spool), ["w.a", "2", "w.b", "3", "4", "5"]);
 }
 
 #[test]
@@ -451,7 +472,8 @@ fn a_spool_without_its_identity_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Commits, restarts, torn ends and readers that stop anywhere: each committed share is read exactly once.
+    /// Commits, restarts, torn ends and readers that stop anywhere: each committed share is read exactly once, and behind
+    /// its worker's name in the same segment.
     #[test]
     fn every_committed_share_once(
         steps in proptest::collection::vec((0u8..8, 1usize..40), 1..60),
@@ -465,10 +487,19 @@ proptest! {
         let mut spool = Spool::open(dir.path(), config.clone()).unwrap();
         let mut writers = [0, 1].map(|shard| spool.writer(shard).unwrap());
         let mut reader = Reader::new(&spool, at.clone());
+        let mut marks = [[Named::default(); 3]; 2];
+        let mut named = HashSet::new();
         let mut note = |reads: Vec<Read>, at: &mut HashMap<u16, Position>| for read in reads {
             at.insert(read.writer, Position { segment: read.from.segment, offset: read.from.offset + read.length });
+            let place = (read.writer, read.from.segment);
             match read.item {
-                Item::Entry(Entry::Share(share)) => seen.push(share.hash_tag),
+                Item::Entry(Entry::Share(share)) => {
+                    assert!(named.contains(&(place, share.worker)), "share {} has no name", share.hash_tag);
+                    seen.push(share.hash_tag);
+                }
+                Item::Entry(Entry::Worker(identity)) => {
+                    named.insert((place, Worker::parse(&identity, Network::Signet).unwrap().id()));
+                }
                 Item::Entry(_) | Item::Torn => {}
                 other => panic!("{other:?}"),
             }
@@ -479,8 +510,13 @@ proptest! {
                     let writer = &mut writers[count % 2];
                     for _ in 0..count {
                         let worker = &workers[number as usize % 3];
-                        writer.worker(worker);
-                        writer.share(&share(worker, number));
+                        if step % 2 == 0 {
+                            let mark = &mut marks[count % 2][number as usize % 3];
+                            *mark = writer.share_of(worker, &share(worker, number), *mark);
+                        } else {
+                            writer.worker(worker);
+                            writer.share(&share(worker, number));
+                        }
                         committed.push(number);
                         number += 1;
                     }
@@ -501,6 +537,7 @@ proptest! {
                     }
                     spool = Spool::open(dir.path(), config.clone()).unwrap();
                     writers = [0, 1].map(|shard| spool.writer(shard).unwrap());
+                    marks = Default::default();
                     reader = Reader::new(&spool, at.clone());
                 }
             }

@@ -22,7 +22,8 @@ pub struct SpoolWriter {
     open: Option<Open>,
     buffer: Vec<u8>,
     workers: foldhash::HashMap<WorkerId, Known>,
-    /// One per segment. A worker whose generation is another is not in the segment.
+    /// One per segment, and another after a commit that failed. A worker whose generation is another may not be in the
+    /// segment.
     generation: u64,
     /// Workers whose identity is in the buffer.
     fresh: Vec<WorkerId>,
@@ -55,12 +56,17 @@ struct Known {
     generation: u64,
 }
 
+/// Up to where a worker is known to be named in the segments of one writer: kept beside the worker by who pushes its shares,
+/// so that no share has to look it up. The default: nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named(u64);
+
 /// The most found blocks that are kept for the next commit; the oldest goes first. Blocks are rare: this many
 /// unwritten ones mean that the disk has been gone for days.
 const MOST_FOUND: usize = 64;
 
 /// By how many bytes a segment's file grows at a time.
-const AHEAD: u64 = 1 << 20;
+pub(super) const AHEAD: u64 = 1 << 18;
 
 impl SpoolWriter {
     pub(super) fn new(shared: Arc<Shared>, shard: u16) -> Self {
@@ -97,13 +103,16 @@ impl SpoolWriter {
         self.push_share(share);
     }
 
-    /// Pushes an accepted share of `worker`, whether or not that is known.
-    pub fn share_of(&mut self, worker: &Worker, share: &ShareRecord) {
-        if !self.identify(share.worker) {
+    /// Pushes an accepted share of `worker`, whether or not that is known; `named` is what the last call for it with this
+    /// writer returned.
+    pub fn share_of(&mut self, worker: &Worker, share: &ShareRecord, named: Named) -> Named {
+        let here = Named(self.generation);
+        if named != here && !self.identify(share.worker) {
             self.worker(worker);
             self.identify(share.worker);
         }
         self.push_share(share);
+        here
     }
 
     fn push_share(&mut self, share: &ShareRecord) {
@@ -187,6 +196,8 @@ impl SpoolWriter {
                 for id in &self.fresh {
                     self.workers.entry(*id).and_modify(|known| known.generation = 0);
                 }
+                // Whoever has been told that its worker is named may have been told too early.
+                self.generation += 1;
             }
         }
         self.fresh.clear();
