@@ -140,13 +140,11 @@ impl Maturity {
     /// The height that the pool mines at, and the blocks to ask about: candidates first, then the youngest.
     async fn watched(&self) -> Result<(i64, Vec<Block>), LedgerError> {
         let failed = LedgerError::database("read the watched blocks");
-        let mut snapshot = self.store.snapshot().await?;
-        let row = sqlx::query("SELECT height FROM tally").fetch_one(&mut *snapshot).await.map_err(&failed)?;
-        let height = row.try_get("height").map_err(&failed)?;
         let sql = "SELECT id, hash, height, found_ms, scheme, reward_msat, subsidy_msat, fee_msat, state, credits, matured, \
-                   confirmations FROM block WHERE watched = 1 \
+                   confirmations, (SELECT t.height FROM tally t) AS mined_at FROM block WHERE watched = 1 \
                    ORDER BY CASE state WHEN 'candidate' THEN 0 ELSE 1 END, id DESC";
-        let rows = sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(&failed)?;
+        let rows = sqlx::query(sql).fetch_all(self.store.reader()).await.map_err(&failed)?;
+        let height = rows.first().map_or(Ok(0), |row| row.try_get("mined_at")).map_err(&failed)?;
         Ok((height, rows.iter().map(block).collect::<Result<_, _>>()?))
     }
 

@@ -194,6 +194,12 @@ impl Store {
         let failed = LedgerError::database("begin to read");
         self.readers.begin_with(self.dialect().snapshot()).await.map_err(failed)
     }
+
+    /// Where a question of one statement is asked: it sees one state of the database by itself, and three messages to the
+    /// database are one.
+    pub fn reader(&self) -> &AnyPool {
+        &self.readers
+    }
 }
 
 fn readers(dialect: Dialect, options: AnyConnectOptions) -> AnyPool {

@@ -51,10 +51,8 @@ pub(crate) async fn follow(store: Arc<Store>, every: Duration, mut stop: watch::
 
 async fn step(store: &Store) -> Result<(), LedgerError> {
     let failed = LedgerError::database("read what the operator asks for");
-    let mut snapshot = store.snapshot().await?;
     let sql = "SELECT id, argument FROM ledger_order WHERE done_ms IS NULL ORDER BY id LIMIT 100";
-    let rows = sqlx::query(sql).fetch_all(&mut *snapshot).await.map_err(&failed)?;
-    drop(snapshot);
+    let rows = sqlx::query(sql).fetch_all(store.reader()).await.map_err(&failed)?;
     for row in rows {
         let (id, argument) = (row.try_get("id").map_err(&failed)?, row.try_get("argument").map_err(&failed)?);
         carry_out(store, id, argument).await?;
