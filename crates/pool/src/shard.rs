@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mio::{
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use crate::{
     Closed, Config, Limited,
     board::{Board, Posting},
-    clock::{Moment, millis},
+    clock::{Clock, Moment, millis},
     connection::{Connection, Heard},
     gate::Gate,
     roster::{Closings, View},
@@ -109,7 +109,7 @@ pub(crate) struct Shard {
     scratch: Vec<u8>,
     /// For what encryption makes of replies.
     sealed: Vec<u8>,
-    begun: Instant,
+    clock: Clock,
     now: Moment,
     second: u64,
     /// When the list of workers is shown again, in seconds of the shard's clock.
@@ -140,8 +140,8 @@ impl Entrance {
 impl Shard {
     /// A shard without connections.
     pub fn new(house: House, entrance: Entrance, turn: Turn, view: Arc<Mutex<View>>) -> Self {
-        let begun = Instant::now();
-        let now = Moment::now(begun);
+        let mut clock = Clock::new();
+        let now = clock.now();
         let round_ms = millis(house.config.repeat.mul_f64(DEAL_OUT));
         Self {
             house,
@@ -163,7 +163,7 @@ impl Shard {
             handshakes: HANDSHAKES,
             scratch: vec![0; READ],
             sealed: Vec::new(),
-            begun,
+            clock,
             now,
             second: 0,
             show_workers: 0,
@@ -192,7 +192,7 @@ impl Shard {
             tracing::error!(%error, "waiting for sockets failed");
             std::thread::sleep(IDLE);
         }
-        self.now = Moment::now(self.begun);
+        self.now = self.clock.now();
         self.handshakes = HANDSHAKES;
         let mut again = mem::take(&mut self.again);
         events.iter().for_each(|event| self.serve(event));

@@ -1,20 +1,17 @@
 //! What was handed in before: each hash earns once, each block is sent once.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher, Hasher},
-};
-
 use ledger::{Found, ShareRecord, Worker, WorkerId};
 use share::{Hash, Submission, Verdict};
 
 use super::{Credit, Solution};
 use crate::board::Work;
 
+mod tags;
+
+use tags::Tags;
+
 /// So many solved blocks are remembered.
 const SOLVED: usize = 32;
-/// So much of the credited hashes' room is kept for the next block.
-const KEPT: usize = 64;
 
 /// The hashes that were credited on a tip, and the blocks that were solved.
 #[derive(Default)]
@@ -22,13 +19,9 @@ pub struct Seen {
     /// The tip of the latest job; all of another are stale.
     tip: u64,
     /// Hashes that earned their share on this tip, by their first bytes: those are random even in a block's hash.
-    credited: HashSet<u64, AsItIs>,
+    credited: Tags,
     solved: Vec<Hash>,
 }
-
-/// Hashes what is random already.
-#[derive(Clone, Copy, Default)]
-struct AsItIs(u64);
 
 /// A good share, not yet credited.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +48,6 @@ impl Seen {
     pub fn begin(&mut self, tip: u64) {
         self.tip = tip;
         self.credited.clear();
-        self.credited.shrink_to(KEPT);
     }
 
     /// Takes note that this share is credited. False: it was before (C-47).
@@ -128,26 +120,4 @@ fn solution(work: &Work, submission: &Submission, hash: Hash, finder: &Worker, n
         origin: work.origin,
     };
     Solution { found, finder: finder.clone(), block: work.template.block(&work.job, submission) }
-}
-
-impl BuildHasher for AsItIs {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        *self
-    }
-}
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
 }
