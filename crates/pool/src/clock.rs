@@ -72,11 +72,16 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_is_followed_soon() {
-        let mut clock = Clock::new();
-        let now = clock.now();
-        clock.begun_unix_ms = clock.begun_unix_ms.wrapping_sub(now.unix_ms + 5_000); // to before 1970, say
-        std::thread::sleep(Duration::from_millis(CHECK_MS + 1));
-        let (from, now) = (unix_ms(), clock.now());
-        assert!(now.unix_ms + 2 >= from, "{from} {now:?}");
+        let check = |set_by: u64| {
+            let mut clock = Clock::new();
+            clock.now();
+            clock.begun_unix_ms = clock.begun_unix_ms.wrapping_add(set_by);
+            std::thread::sleep(Duration::from_millis(CHECK_MS + 1));
+            let (from, now, to) = (unix_ms(), clock.now(), unix_ms());
+            assert!((from - 2..=to + 2).contains(&now.unix_ms), "{from} {now:?} {to}");
+        };
+        check(5_000);
+        check(5_000u64.wrapping_neg());
+        check((unix_ms() + 5_000).wrapping_neg()); // it was before 1970
     }
 }
