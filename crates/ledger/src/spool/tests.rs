@@ -472,15 +472,22 @@ fn a_spool_without_its_identity_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Commits, restarts, torn ends and readers that stop anywhere: each committed share is read exactly once, and behind
-    /// its worker's name in the same segment.
+    /// Commits, full spools, forgotten names, restarts, torn ends and readers that stop anywhere: each committed share is
+    /// read exactly once, and behind its worker's name in the same segment.
     #[test]
     fn every_committed_share_once(
         steps in proptest::collection::vec((0u8..8, 1usize..40), 1..60),
-        mapped in any::<bool>(),
+        (mapped, forgets, fills) in any::<(bool, bool, bool)>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let config = SpoolConfig { segment_bytes: 1_024, mapped, ..SpoolConfig::default() };
+        let mut config = SpoolConfig { segment_bytes: 1_024, mapped, ..SpoolConfig::default() };
+        if forgets {
+            config.workers = 2;
+        }
+        if fills {
+            // Most commits are refused when some tens of shares wait, in the middle of a segment as at its begin.
+            config.max_bytes = 2_500;
+        }
         let workers = ["a", "b", "c"].map(worker);
         let (mut number, mut committed, mut seen) = (0, Vec::new(), Vec::new());
         let mut at: HashMap<u16, Position> = HashMap::new();
@@ -508,6 +515,7 @@ proptest! {
             match step {
                 0..4 => {
                     let writer = &mut writers[count % 2];
+                    let first = number;
                     for _ in 0..count {
                         let worker = &workers[number as usize % 3];
                         if step % 2 == 0 {
@@ -517,10 +525,13 @@ proptest! {
                             writer.worker(worker);
                             writer.share(&share(worker, number));
                         }
-                        committed.push(number);
                         number += 1;
                     }
-                    writer.commit().unwrap();
+                    match writer.commit() {
+                        Ok(()) => committed.extend(first..number),
+                        Err(SpoolError::Full { .. }) if fills => {}
+                        Err(error) => panic!("{error}"),
+                    }
                 }
                 4 | 5 => {
                     note(reader.read(count).unwrap(), &mut at);
