@@ -8,6 +8,7 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 use share::{Difficulty, Reason};
+use smallvec::SmallVec;
 use stratum::{noise, v1::Lines};
 
 use crate::{
@@ -36,8 +37,8 @@ pub(crate) struct Connection {
     door: Rc<Door>,
     pub pass: Pass,
     pub session: Session,
-    /// By the session's index of workers; `None` where one has left.
-    pub tallies: Vec<Option<Rc<Tally>>>,
+    /// By the session's index of workers; `None` where one has left. Nearly always one, which stands here itself.
+    pub tallies: SmallVec<[Option<Rc<Tally>>; 1]>,
     lines: Lines,
     /// What it did wrong lately.
     points: Fading,
@@ -92,7 +93,7 @@ impl Connection {
             door,
             pass,
             session,
-            tallies: Vec::new(),
+            tallies: SmallVec::new(),
             lines: Lines::new(limits.line_before_authorize),
             points: Fading::default(),
             work: Fading::default(),
@@ -187,6 +188,7 @@ impl Connection {
         }
     }
 
+    #[inline(never)]
     fn hear_frames(
         &mut self,
         mut arrived: &mut [u8],

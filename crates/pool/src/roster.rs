@@ -208,20 +208,21 @@ impl WorkerState {
     }
 }
 
-/// A shard's figures of one worker.
+/// A shard's figures of one worker. What each share touches stands together.
+#[repr(C)]
 pub(crate) struct Tally {
     pub worker: Arc<Worker>,
     /// Where the shard's spool names it.
     pub named: Cell<Named>,
+    seen_ms: Cell<u64>,
+    last_share_ms: Cell<Option<u64>>,
+    best: Cell<f64>,
+    meter: RefCell<Meter>,
     agent: RefCell<Arc<str>>,
     protocol: Cell<&'static str>,
     connections: Cell<usize>,
     pub difficulty: Cell<f64>,
     pub unsaved_rejects: Cell<u64>,
-    seen_ms: Cell<u64>,
-    last_share_ms: Cell<Option<u64>>,
-    best: Cell<f64>,
-    meter: RefCell<Meter>,
 }
 
 /// A shard's figures of all its workers.

@@ -1,18 +1,15 @@
 //! A shard: one thread, its loop over its sockets, its spool writer, and the sessions that live on it.
 //!
-//! A turn of the loop reads what is ready, stores what came of it, sends what is due, and then goes on with what is to
-//! be done for many: new work ([`fanout`]) and looking after connections. Nothing waits, nothing is woken for a
-//! connection but by its own socket.
+//! A turn of the loop reads what is ready, stores what came of it and sends what is due. What is to be done for many, new
+//! work ([`fanout`]) and looking after connections ([`chores`]), comes after that, and not in every turn. Nothing waits,
+//! nothing is woken for a connection but by its own socket.
 
 use std::{
     collections::VecDeque,
     io, mem,
     net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -40,6 +37,7 @@ use crate::{
 };
 use fanout::Fanout;
 
+mod chores;
 mod fanout;
 mod unfinished;
 
@@ -55,15 +53,7 @@ const SEALED: usize = 256 * 1024;
 const HANDSHAKES: usize = 8;
 /// How often the loop has to turn though nothing happens. A shard waits without a time limit, since one would cost it a
 /// timer per turn: whoever has its waker wakes it.
-pub(crate) const IDLE: Duration = Duration::from_millis(500);
-/// How often each connection is looked after, in milliseconds: its difficulty when it is silent, its time limits.
-const LOOK_AFTER_MS: u64 = 2_000;
-/// How often refused submissions go to the spool, in seconds.
-const REJECTS_EVERY: u64 = 10;
-/// How often the list of workers is shown, in seconds; for each thousand of them a second less often.
-const SHOW_WORKERS_EVERY: u64 = 2;
-/// How often a spool that refused is tried again, in seconds.
-const PROBE_EVERY: u64 = 5;
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
 /// How long to accept nothing when it failed, most likely for want of file descriptors, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 /// How often that is said, in milliseconds.
@@ -111,6 +101,9 @@ pub(crate) struct Shard {
     sealed: Vec<u8>,
     clock: Clock,
     now: Moment,
+    /// When the chores are due, in milliseconds of the shard's clock.
+    chores_ms: u64,
+    is_stopping: bool,
     second: u64,
     /// When the list of workers is shown again, in seconds of the shard's clock.
     show_workers: u64,
@@ -155,7 +148,7 @@ impl Shard {
             places: 0,
             turn,
             fanout: Fanout::new(round_ms, now.ms),
-            look_after: Sweep::new(LOOK_AFTER_MS, now.ms),
+            look_after: Sweep::new(chores::LOOK_AFTER_MS, now.ms),
             again: Vec::new(),
             unfinished: VecDeque::new(),
             paused: Vec::new(),
@@ -165,6 +158,8 @@ impl Shard {
             sealed: Vec::new(),
             clock,
             now,
+            chores_ms: 0,
+            is_stopping: false,
             second: 0,
             show_workers: 0,
             view,
@@ -174,9 +169,8 @@ impl Shard {
     /// Serves until told to stop. Ends the thread's life.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        while !self.house.stop.load(Ordering::Relaxed) {
+        while !self.is_stopping {
             self.go_round(&mut events);
-            self.each_second();
         }
         for index in 0..self.places {
             self.close(index, Closed::Stopping);
@@ -199,11 +193,16 @@ impl Shard {
         again.drain(..).for_each(|token| self.ready_again(token));
         again.append(&mut self.again);
         self.again = again;
-        self.resume();
+        if !self.paused.is_empty() {
+            self.resume();
+        }
         self.settle();
-        self.fan_out();
-        self.go_on();
-        self.look_after();
+        if self.now.ms >= self.chores_ms || self.fanout.is_under_way() {
+            self.do_chores();
+        }
+        if !self.unfinished.is_empty() {
+            self.go_on();
+        }
     }
 
     /// How long to wait for something to happen, if not until it does.
@@ -218,7 +217,8 @@ impl Shard {
     fn serve(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKE {
-            return; // What it is for is looked at in every turn.
+            self.chores_ms = 0; // What it is for is among them.
+            return;
         }
         if event.is_writable() {
             self.write_on(token.0);
@@ -258,6 +258,7 @@ impl Shard {
         }
     }
 
+    #[inline(never)] // Here and below: what is seldom stays out of the way of shares, which find their code in no cache.
     fn accept(&mut self, index: usize) {
         if self.paused.iter().any(|(_, paused)| *paused == listener_token(index)) {
             return; // It failed, and is tried again when its pause is over.
@@ -359,6 +360,7 @@ impl Shard {
     }
 
     /// Goes on with those whose pause is over.
+    #[inline(never)]
     fn resume(&mut self) {
         let ms = self.now.ms;
         let over: Vec<Token> =
@@ -390,6 +392,7 @@ impl Shard {
         self.sealed.shrink_to(SEALED);
     }
 
+    #[inline(never)]
     fn write_on(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         match connection.write_on(self.poll.registry(), Token(index)) {
@@ -403,46 +406,6 @@ impl Shard {
                 self.again(Token(index));
             }
             Err(why) => self.close(index, why),
-        }
-    }
-
-    fn look_after(&mut self) {
-        let limits = self.house.config.limits;
-        for index in self.look_after.due(self.places, self.now.ms) {
-            let Some(connection) = self.connections.get(index) else { continue };
-            if let Some(why) = connection.overdue(&limits, self.now.ms) {
-                self.close(index, why);
-            } else if !connection.is_blocked() {
-                self.hear(index, |connection, now, out| connection.session.tick(now, out));
-            }
-        }
-        self.settle();
-    }
-
-    fn each_second(&mut self) {
-        let second = self.now.ms / 1000;
-        if second == self.second {
-            return;
-        }
-        let has_come = |every: u64| second / every != self.second / every;
-        if has_come(REJECTS_EVERY) {
-            self.turn.save_rejects(self.now);
-        }
-        if has_come(PROBE_EVERY) {
-            self.turn.is_storing = true;
-        }
-        self.second = second;
-        let workers = (second >= self.show_workers).then(|| self.turn.tallies.states(self.now.unix_ms));
-        if let Some(workers) = &workers {
-            // It is a list for people, who can wait; many are shown less often still.
-            self.show_workers = second + SHOW_WORKERS_EVERY + workers.len() as u64 / 1000;
-        }
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        view.connections = self.connections.len();
-        view.rejects = self.turn.rejects;
-        view.storing = self.turn.is_storing;
-        if workers.is_some() {
-            view.workers = workers;
         }
     }
 

@@ -179,14 +179,9 @@ impl Wakers {
     }
 }
 
-/// Wakes the shards for each new posting, and every so often, until they stop.
+/// Wakes the shards for each new posting, until they stop.
 async fn ring(mut postings: watch::Receiver<Option<Arc<Posting>>>, wakers: Wakers) {
-    let mut idle = tokio::time::interval(shard::IDLE);
-    while !wakers.is_stopped() {
-        tokio::select! {
-            Ok(()) = postings.changed() => {}
-            _ = idle.tick() => {}
-        }
+    while !wakers.is_stopped() && postings.changed().await.is_ok() {
         wakers.wake();
     }
 }
@@ -210,7 +205,7 @@ async fn renew(certificates: Vec<Tls>, noises: Vec<Noise>, wakers: Wakers) {
     }
 }
 
-/// Once a second, joins what the shards show.
+/// Every so often, has the shards look up, and joins what they showed when they last did.
 async fn gather(
     views: Vec<Arc<Mutex<View>>>,
     closed: Closings,
@@ -219,11 +214,12 @@ async fn gather(
     figures: watch::Sender<Arc<Snapshot>>,
     wakers: Wakers,
 ) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut ticks = tokio::time::interval(shard::IDLE);
     let mut gathered = Gathered::default();
     let mut since: Option<(Arc<Posting>, u64)> = None;
     while !wakers.is_stopped() {
-        seconds.tick().await;
+        ticks.tick().await;
+        wakers.wake();
         let now = unix_ms();
         if let Some(posting) = postings.borrow().as_ref() {
             let is_known = |known: &(Arc<Posting>, u64)| Arc::ptr_eq(&known.0.template, &posting.template);

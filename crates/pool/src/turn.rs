@@ -71,18 +71,8 @@ impl Turn {
         limits: &Limits,
         now: Moment,
     ) {
-        for (index, worker) in self.out.authorized.drain(..) {
-            let tally = self.tallies.of(&worker, now.unix_ms);
-            tally.come(connection.session.agent(), connection.session.protocol());
-            if connection.tallies.len() <= index {
-                connection.tallies.resize_with(index + 1, || None);
-            }
-            connection.tallies[index] = Some(tally);
-        }
-        for (index, difficulty) in self.out.shown.drain(..) {
-            if let Some(tally) = connection.tally(index) {
-                tally.difficulty.set(difficulty.get());
-            }
+        if !self.out.authorized.is_empty() || !self.out.shown.is_empty() {
+            self.show(connection, now);
         }
         let has_shares = !self.out.credits.is_empty();
         let asked = std::mem::take(&mut self.out.asked);
@@ -106,6 +96,23 @@ impl Turn {
         let (bytes, close) = (place..self.out.reply.len(), self.out.close.take());
         if !bytes.is_empty() || close.is_some() || has_shares || connection.wants_write() {
             self.due.push(Due { connection: index, bytes, close, has_shares });
+        }
+    }
+
+    #[inline(never)] // Seldom, so out of the way of shares.
+    fn show(&mut self, connection: &mut Connection, now: Moment) {
+        for (index, worker) in self.out.authorized.drain(..) {
+            let tally = self.tallies.of(&worker, now.unix_ms);
+            tally.come(connection.session.agent(), connection.session.protocol());
+            if connection.tallies.len() <= index {
+                connection.tallies.resize_with(index + 1, || None);
+            }
+            connection.tallies[index] = Some(tally);
+        }
+        for (index, difficulty) in self.out.shown.drain(..) {
+            if let Some(tally) = connection.tally(index) {
+                tally.difficulty.set(difficulty.get());
+            }
         }
     }
 
@@ -139,6 +146,7 @@ impl Turn {
 
     /// The block's file first, with its record beside it, then the record in the spool, then the nodes, and the reply
     /// last: killed anywhere in between, it is sent and recorded at the next start.
+    #[inline(never)]
     fn solved(&mut self) {
         let mut kept = Vec::new();
         for solution in self.out.solved.drain(..) {

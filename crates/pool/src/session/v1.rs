@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ledger::Worker;
 use share::{Difficulty, Reason, check::VERSION_MASK};
+use smallvec::SmallVec;
 use stratum::v1::{self, Call, Configure, Configured, Fault, Id, encode};
 
 use super::{
@@ -39,9 +40,11 @@ pub struct Session {
     board: Arc<Board>,
     agent: Arc<str>,
     channel: Option<Channel>,
-    workers: Vec<Arc<Worker>>,
-    /// Index in `workers` by the user name as the miner spells it; sorted. Nearly always one, so this is no map.
-    names: Vec<(Box<str>, usize)>,
+    /// Nearly always one, which stands here itself: a share that comes after a while finds nothing in the processor's
+    /// caches, and pays for each place that it has to look at.
+    workers: SmallVec<[Arc<Worker>; 1]>,
+    /// Index in `workers` by the user name as the miner spells it; sorted.
+    names: SmallVec<[(Box<str>, usize); 1]>,
     wishes: Wishes,
     /// Version bits that were negotiated; 0 without.
     version_mask: u32,
@@ -67,8 +70,8 @@ impl Session {
             board,
             agent: Arc::from(""),
             channel: None,
-            workers: Vec::new(),
-            names: Vec::new(),
+            workers: SmallVec::new(),
+            names: SmallVec::new(),
             wishes: Wishes::default(),
             version_mask: 0,
             is_mask_said: false,
@@ -195,6 +198,7 @@ impl Session {
         }
     }
 
+    #[inline(never)] // These three are seldom: out of the way of shares, which find their code in no cache.
     fn subscribe(
         &mut self,
         id: &Id<'_>,
@@ -233,6 +237,7 @@ impl Session {
         first && self.is_authorized()
     }
 
+    #[inline(never)]
     fn authorize(
         &mut self,
         id: &Id<'_>,
@@ -294,6 +299,7 @@ impl Session {
         self.workers.iter().position(|worker| worker.id() == named.id())
     }
 
+    #[inline(never)]
     fn configure(&mut self, id: &Id<'_>, configure: &Configure<'_>, now: Now<'_>, out: &mut Outcome) -> bool {
         let before = self.version_mask;
         if let Some(wanted) = &configure.version_rolling {

@@ -7,11 +7,9 @@ const GO_ON: usize = 8;
 
 impl Shard {
     /// Lets some sessions that have more to say say a little of it. Who does not read goes on when it has read.
+    #[inline(never)]
     pub(super) fn go_on(&mut self) {
         let some = self.unfinished.len().min(GO_ON);
-        if some == 0 {
-            return;
-        }
         for index in self.unfinished.drain(..some).collect::<Vec<_>>() {
             let Some(connection) = self.connections.get_mut(index) else { continue };
             connection.is_unfinished = false;
