@@ -28,7 +28,7 @@ pub struct Channel {
     pub vardiff: Vardiff,
     /// What it last was when it was asked for, and its target: a division that no share should wait for.
     current: (Difficulty, Target),
-    jobs: VecDeque<Given>,
+    jobs: Jobs,
     /// Id of the latest posting whose work was given, under that id or one of its own.
     posting: Option<u32>,
     seen: Seen,
@@ -37,6 +37,15 @@ pub struct Channel {
     eased: Fading,
     /// Whose coinbase the last job was: finds what is handed in before anybody is authorized again.
     miner: Option<Arc<Worker>>,
+}
+
+/// The jobs that shares may be of.
+#[derive(Default)]
+struct Jobs {
+    /// Nearly all shares are of this one, so it stands here itself.
+    last: Option<Given>,
+    /// Those before it that are remembered: the last of them last.
+    before: VecDeque<Given>,
 }
 
 /// A job as it was given.
@@ -91,7 +100,7 @@ impl Channel {
             seat,
             vardiff,
             current: (difficulty, difficulty.target()),
-            jobs: VecDeque::new(),
+            jobs: Jobs::default(),
             posting: None,
             seen: Seen::default(),
             lowered: None,
@@ -113,12 +122,12 @@ impl Channel {
 
     /// The latest id of those that jobs were given under; 0 without any.
     pub fn latest_job(&self) -> u32 {
-        self.jobs.iter().map(|given| given.work.id).max().unwrap_or(0)
+        self.jobs.newest_first().map(|given| given.work.id).max().unwrap_or(0)
     }
 
     /// Whether a job of this tip makes all those given before stale.
     pub fn is_new_tip(&self, tip: u64) -> bool {
-        self.jobs.is_empty() || tip != self.seen.tip()
+        self.jobs.last.is_none() || tip != self.seen.tip()
     }
 
     /// The target that the next job is given at.
@@ -140,7 +149,7 @@ impl Channel {
         now_ms: u64,
     ) {
         let target = self.target();
-        let last = self.jobs.back().map(|last| last.terms.clone());
+        let last = self.jobs.last.as_ref().map(|last| last.terms.clone());
         if self.is_new_tip(work.tip) {
             self.seen.begin(work.tip);
             self.lowered = None;
@@ -152,12 +161,9 @@ impl Channel {
                 self.lowered = None;
             }
         }
-        while self.jobs.len() >= work.remembered() {
-            self.jobs.pop_front();
-        }
         let last = last.filter(|last| last.target == target && last.version_mask == version_mask);
         let terms = last.unwrap_or_else(|| Arc::new(Terms { target, work: target.work(), version_mask }));
-        self.jobs.push_back(Given { work, terms });
+        self.jobs.push(Given { work, terms });
         self.posting = Some(posting);
         if self.miner.as_ref().is_none_or(|before| !Arc::ptr_eq(before, miner)) {
             self.miner = Some(miner.clone());
@@ -171,7 +177,8 @@ impl Channel {
     pub fn judge(&mut self, submit: &Submit, finder: Option<&Worker>, now_ms: u64) -> Judged {
         let refused = |reason| Judged { solution: None, share: Err(reason) };
         let current = self.target();
-        let Some(given) = submit.job.and_then(|id| self.jobs.iter().rev().find(|given| given.work.id == id))
+        let Some(given) =
+            submit.job.and_then(|id| self.jobs.newest_first().find(|given| given.work.id == id))
         else {
             return refused(Reason::UnknownJob);
         };
@@ -217,5 +224,20 @@ impl Channel {
     /// Takes note that this share is credited. False: it was before (C-47).
     pub fn credit(&mut self, hash: &Hash) -> bool {
         self.seen.credit(hash)
+    }
+}
+
+impl Jobs {
+    fn newest_first(&self) -> impl Iterator<Item = &Given> {
+        self.last.iter().chain(self.before.iter().rev())
+    }
+
+    /// Adds one, and forgets the oldest as its work says.
+    fn push(&mut self, given: Given) {
+        let most = given.work.remembered();
+        self.before.extend(self.last.replace(given));
+        while self.before.len() >= most.max(1) {
+            self.before.pop_front();
+        }
     }
 }

@@ -33,6 +33,9 @@ const PATIENCE_MS: u64 = 15_000;
 /// minutes.
 const REPEATS_MS: u64 = 150_000;
 
+/// A user name, with room for an address and a short name of a worker.
+type Spelling = SmallVec<[u8; 96]>;
+
 /// A V1 connection's state.
 pub struct Session {
     config: Arc<Config>,
@@ -44,7 +47,7 @@ pub struct Session {
     /// caches, and pays for each place that it has to look at.
     workers: SmallVec<[Arc<Worker>; 1]>,
     /// Index in `workers` by the user name as the miner spells it; sorted.
-    names: SmallVec<[(Box<str>, usize); 1]>,
+    names: SmallVec<[(Spelling, usize); 1]>,
     wishes: Wishes,
     /// Version bits that were negotiated; 0 without.
     version_mask: u32,
@@ -270,7 +273,7 @@ impl Session {
             return refuse("this pool pays the finder from the coinbase: one address per connection");
         }
         encode::accepted(&mut out.reply, id);
-        self.names.insert(place, (user.into(), self.workers.len()));
+        self.names.insert(place, (user.as_bytes().into(), self.workers.len()));
         self.workers.push(worker.clone());
         out.authorized.push((self.workers.len() - 1, worker));
         if self.workers.len() > 1 {
@@ -287,7 +290,7 @@ impl Session {
 
     /// Where in `names` this one stands, or else belongs.
     fn place_of(&self, user: &str) -> Result<usize, usize> {
-        self.names.binary_search_by(|(name, _)| (**name).cmp(user))
+        self.names.binary_search_by(|(name, _)| (**name).cmp(user.as_bytes()))
     }
 
     /// The authorized worker that `user` names, in whatever spelling (C-22): the one that it was authorized by costs nothing.
