@@ -1,4 +1,5 @@
-//! What everybody asks for, read once for all: the pool each second, the ledger every two, or every ten while nobody asks.
+//! What everybody asks for, read once for all: the pool whenever it shows itself, the ledger every two seconds, or every ten
+//! while nobody asks.
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,6 @@ use crate::{
     routes::{blocks::BlockView, pool::PoolView},
 };
 
-const POOL_EVERY: Duration = Duration::from_secs(1);
 const LEDGER_EVERY: Duration = Duration::from_secs(2);
 /// While nobody asks, so many of these turns are one: the figures of the ledger are its dearest questions.
 const UNASKED: u32 = 5;
@@ -126,17 +126,17 @@ fn newest(blocks: &[Block]) -> Option<Hash> {
     blocks.first().map(|block| block.hash)
 }
 
-/// Keeps the figures fresh, for ever.
-pub(crate) async fn keep(shown: &Shown, snapshot: impl Fn() -> Arc<Snapshot>) {
+/// Keeps the figures fresh: the pool's until it stops, the ledger's for ever.
+pub(crate) async fn keep(shown: &Shown, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let pool = async {
-        let mut due = every(POOL_EVERY);
-        loop {
-            due.tick().await;
-            shown.see(snapshot());
+        while snapshots.changed().await.is_ok() {
+            let snapshot = snapshots.borrow_and_update().clone();
+            shown.see(snapshot);
         }
     };
     let ledger = async {
-        let mut due = every(LEDGER_EVERY);
+        let mut due = interval(LEDGER_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for turn in 0u32.. {
             due.tick().await;
             if !shown.asked.swap(false, Ordering::Relaxed) && !turn.is_multiple_of(UNASKED) {
@@ -147,12 +147,6 @@ pub(crate) async fn keep(shown: &Shown, snapshot: impl Fn() -> Arc<Snapshot>) {
         }
     };
     tokio::join!(pool, ledger);
-}
-
-fn every(period: Duration) -> tokio::time::Interval {
-    let mut due = interval(period);
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    due
 }
 
 /// The ledger's answer, if it comes in time.

@@ -92,7 +92,7 @@ pub struct About {
 /// If the listener fails for good.
 pub async fn serve(listener: TcpListener, state: State, stop: impl Future<Output = ()>) -> io::Result<()> {
     let State { ledger, roster, about, nodes } = state;
-    serve_from(listener, ledger, (about, nodes), || roster.snapshot(), stop).await
+    serve_from(listener, ledger, (about, nodes), roster.snapshots(), stop).await
 }
 
 /// The same, whoever gives the snapshots.
@@ -100,7 +100,7 @@ async fn serve_from(
     listener: TcpListener,
     ledger: Ledger,
     (about, nodes): (About, Nodes),
-    snapshot: impl Fn() -> Arc<Snapshot>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (tell, stopping) = watch::channel(false);
@@ -113,7 +113,7 @@ async fn serve_from(
     });
     tokio::select! {
         ended = async { server.await } => ended,
-        () = figures::keep(&shown, snapshot) => Ok(()),
+        () = figures::keep(&shown, snapshots) => Ok(()),
         () = async {
             stop.await;
             tell.send_replace(true);

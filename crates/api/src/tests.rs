@@ -17,8 +17,14 @@ async fn serves_until_it_is_told_to_stop() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
+    let (show, snapshots) = watch::channel(Arc::default());
+    tokio::spawn(async move {
+        while show.send(Arc::default()).is_ok() {
+            time::sleep(Duration::from_millis(300)).await;
+        }
+    });
     let server =
-        tokio::spawn(serve_from(listener, ledger, (house::about(), house::nodes()), Arc::default, async {
+        tokio::spawn(serve_from(listener, ledger, (house::about(), house::nodes()), snapshots, async {
             let _ = stopped.await;
         }));
     let mut stream = TcpStream::connect(address).await.unwrap();

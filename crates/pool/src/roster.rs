@@ -27,7 +27,7 @@ const MOST_NAMES: usize = 1_000;
 const BUCKETS: usize = 20;
 const BUCKET_MS: u64 = WINDOW_MS / BUCKETS as u64;
 
-/// Reads the latest [`Snapshot`]. Cheap to clone.
+/// Where each [`Snapshot`] comes. Cheap to clone.
 #[derive(Clone)]
 pub struct Roster(watch::Receiver<Arc<Snapshot>>);
 
@@ -100,9 +100,9 @@ pub(crate) struct View {
 }
 
 impl Roster {
-    /// The latest figures.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.borrow().clone()
+    /// The latest figures, each second others until the pool stops.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.clone()
     }
 
     pub(crate) fn channel() -> (watch::Sender<Arc<Snapshot>>, Self) {
