@@ -120,6 +120,11 @@ impl Channel {
         self.posting.is_some_and(|last| last >= posting)
     }
 
+    /// Whether its last job was of a later posting: the session comes from a shard that hears of them sooner.
+    pub fn is_ahead_of(&self, posting: u32) -> bool {
+        self.posting.is_some_and(|last| last > posting)
+    }
+
     /// The latest id of those that jobs were given under; 0 without any.
     pub fn latest_job(&self) -> u32 {
         self.jobs.newest_first().map(|given| given.work.id).max().unwrap_or(0)

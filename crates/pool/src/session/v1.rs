@@ -108,7 +108,8 @@ impl Session {
 
     /// Whether this session is given work, and does not have that of this posting.
     pub fn lacks(&self, posting: u32) -> bool {
-        self.is_authorized() && self.channel.as_ref().is_some_and(|channel| !channel.has(posting))
+        let has = self.channel.as_ref().is_none_or(|channel| channel.has(posting));
+        self.is_authorized() && (!has || self.owed)
     }
 
     /// The session ended: its miner may come back to its channel for a while (C-20), and to its difficulty for longer.
@@ -394,6 +395,11 @@ impl Session {
         else {
             return;
         };
+        // On an older tip all that was credited on the newer one would be forgotten, and could earn again.
+        if channel.is_ahead_of(posting.id) {
+            self.owed = true;
+            return;
+        }
         let clean = self.said.is_none() || channel.is_new_tip(posting.tip);
         let at_once = Needs::of(&self.agent).jobs_at_once;
         let was_owed = self.owed;

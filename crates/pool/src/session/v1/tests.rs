@@ -459,6 +459,54 @@ async fn c20_a_session_is_resumed_with_what_it_had() {
 }
 
 #[tokio::test]
+async fn c20_f30_one_credit_though_it_is_resumed_where_a_new_tip_is_not_known_yet() {
+    let mut desk = Desk::new(PPLNS).await;
+    let earlier = desk.posting.clone();
+    desk.template(template(2, BLOCK_BITS)).await;
+    let (subscribed, notify) = desk.begin();
+    let share = solve(&subscribed, &notify, is_share);
+    accepted(&desk.ask(4, "mining.submit", share.clone()));
+    desk.reconnect();
+    let latest = std::mem::replace(&mut desk.posting, earlier);
+    desk.ask(1, "mining.subscribe", json!(["test/1", subscribed[0][1][1]]));
+    let lines = desk.ask(2, "mining.authorize", json!([format!("{ADDRESS}.w"), "x"]));
+    assert_eq!(methods(&lines), ["reply"], "no job of the tip before");
+    // Now it hears of the tip.
+    desk.posting = latest;
+    assert!(desk.posting.as_ref().is_some_and(|posting| desk.session.lacks(posting.id)));
+    let now = Now { ms: desk.now_ms, posting: desk.posting.as_ref(), storing: true };
+    desk.session.posted(now, &mut desk.out);
+    assert_eq!(methods(&desk.lines()), ["mining.set_difficulty", "mining.notify"]);
+    assert!(desk.posting.as_ref().is_some_and(|posting| !desk.session.lacks(posting.id)));
+    assert_eq!(code(&desk.ask(4, "mining.submit", share)), 22);
+    assert_eq!(desk.out.credits.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_is_remembered_while_others_come() {
+    let check = async |scheme, jobs: u64| {
+        let mut desk = Desk::new(scheme).await;
+        let (subscribed, notify) = desk.begin();
+        let newer = async |desk: &mut Desk, number: u64| {
+            desk.now_ms += 30_000;
+            let mut newer = (*template(1, BLOCK_BITS)).clone();
+            newer.coinbase_value += number;
+            desk.template(Arc::new(newer)).await;
+            assert_eq!(methods(&desk.lines()), ["mining.notify"]);
+        };
+        for number in 1..jobs {
+            newer(&mut desk, number).await;
+        }
+        accepted(&desk.ask(4, "mining.submit", solve(&subscribed, &notify, is_share)));
+        newer(&mut desk, jobs).await;
+        let other = solve(&subscribed, &notify, |hash| is_share(hash) && hash[0] & 1 == 1);
+        assert_eq!(code(&desk.ask(4, "mining.submit", other)), 21, "{jobs}");
+    };
+    check(PPLNS, 64).await;
+    check(Scheme::Solo, 8).await;
+}
+
+#[tokio::test]
 async fn c23_several_workers_each_earn_their_own() {
     let mut desk = Desk::new(PPLNS).await;
     let (subscribed, notify) = desk.begin();
