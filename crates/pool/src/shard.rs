@@ -101,7 +101,7 @@ pub(crate) struct Shard {
     sealed: Vec<u8>,
     clock: Clock,
     now: Moment,
-    /// When the chores are due, in milliseconds of the shard's clock.
+    /// When the chores are due, in milliseconds of the shard's clock; 0: it was woken for them.
     chores_ms: u64,
     is_stopping: bool,
     second: u64,

@@ -14,7 +14,7 @@ use std::{
 use ledger::{Coinbases, Spool, SpoolError};
 use mio::Waker;
 use template::{Submitter, Template};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 use crate::{
     Config, Listener, Noise, Roster, Snapshot,
@@ -164,7 +164,7 @@ impl Wakers {
     fn wake(&self) {
         for waker in self.wakers.iter() {
             if let Err(error) = waker.wake() {
-                tracing::warn!(%error, "a shard could not be woken: it will look up by itself");
+                tracing::warn!(%error, "a shard could not be woken: it looks up when a miner says something");
             }
         }
     }
@@ -215,6 +215,7 @@ async fn gather(
     wakers: Wakers,
 ) {
     let mut ticks = tokio::time::interval(shard::IDLE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut gathered = Gathered::default();
     let mut since: Option<(Arc<Posting>, u64)> = None;
     while !wakers.is_stopped() {

@@ -3,7 +3,10 @@
 //! It is kept out of the turns that serve a share. Those come a millisecond apart, which is long enough for all else that
 //! runs on the machine to take the processor's caches: each line of code or data that is merely looked at is paid for.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::{
+    mem,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use super::Shard;
 
@@ -23,11 +26,15 @@ impl Shard {
     /// Looks whether to stop, sends new work, and looks after connections.
     #[inline(never)]
     pub(super) fn do_chores(&mut self) {
-        self.chores_ms = self.now.ms + CHORES_MS;
+        let is_woken = mem::replace(&mut self.chores_ms, self.now.ms + CHORES_MS) == 0;
         self.is_stopping = self.house.stop.load(Ordering::Relaxed);
         self.fan_out();
         self.look_after();
-        self.each_second();
+        let second = self.now.ms / 1000;
+        // Who wakes it may be about to ask, and not when its own second ends.
+        if is_woken || second != self.second {
+            self.each_second(second);
+        }
     }
 
     fn look_after(&mut self) {
@@ -43,11 +50,7 @@ impl Shard {
         self.settle();
     }
 
-    fn each_second(&mut self) {
-        let second = self.now.ms / 1000;
-        if second == self.second {
-            return;
-        }
+    fn each_second(&mut self, second: u64) {
         let has_come = |every: u64| second / every != self.second / every;
         if has_come(REJECTS_EVERY) {
             self.turn.save_rejects(self.now);

@@ -189,6 +189,7 @@ async fn a_share_allocates_nothing_from_the_socket_to_its_reply() {
         assert_eq!(miner.hear()["result"], true);
     }
     let mut shares = 0;
+    bench.shard.show_workers = u64::MAX; // a list, and for people
     for _ in 0..200 {
         miner.submit();
         let (shard, events) = (&mut bench.shard, &mut bench.events);
@@ -400,6 +401,7 @@ async fn a_share_of_v2_allocates_nothing_from_the_socket_to_its_reply() {
             extranonce: B32::cut(&[0; 8]),
         });
     };
+    bench.shard.show_workers = u64::MAX;
     // See the test of V1 about these numbers.
     let (shares, mut acknowledged) = (1200, 0);
     for share in 0..shares {
@@ -445,6 +447,62 @@ async fn a_new_tip_goes_to_the_fastest_first() {
     assert!(bench.shard.connections.iter().all(|(_, connection)| {
         bench.shard.fanout.posting().is_some_and(|posting| connection.session.lacks(posting.id))
     }));
+}
+
+#[tokio::test]
+async fn a_shard_that_serves_looks_up_though_nobody_wakes_it() {
+    let mut bench = Bench::new();
+    bench.post(2).await;
+    let mut miner = bench.miner();
+    let turn = |bench: &mut Bench, miner: &mut Miner| {
+        miner.submit();
+        bench.shard.go_round(&mut bench.events);
+        assert_eq!(miner.hear()["result"], true);
+        bench.shard.fanout.posting().map(|posting| posting.template.prev_hash[0])
+    };
+    bench.post(3).await;
+    bench.shard.chores_ms = u64::MAX;
+    assert_eq!(turn(&mut bench, &mut miner), Some(2), "a turn for shares is no more than that");
+    bench.turns(1); // woken
+    assert!(miner.take_job());
+    bench.post(4).await;
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(turn(&mut bench, &mut miner), Some(4));
+    assert!(miner.take_job());
+}
+
+#[tokio::test]
+async fn a_new_tip_goes_on_to_everybody_though_it_is_told_once() {
+    const MINERS: usize = 270; // more than are sent it in one turn
+    let mut bench = Bench::new();
+    bench.post(2).await;
+    let hear = |socket: &mut Socket, wanted: &str| {
+        let (mut heard, mut part) = (String::new(), [0; 4096]);
+        while !heard.contains(wanted) {
+            let length =
+                socket.read(&mut part).unwrap_or_else(|error| panic!("{error}: {wanted} of {heard}"));
+            assert!(length > 0, "closed: {heard}");
+            heard.push_str(std::str::from_utf8(&part[..length]).unwrap());
+        }
+    };
+    let mut miners: Vec<Socket> = Vec::new();
+    for _ in 0..MINERS {
+        let mut socket = Socket::connect(bench.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let authorize = json!({"id": 2, "method": "mining.authorize", "params": [USER, "x"]});
+        let words =
+            format!("{}\n{authorize}\n", json!({"id": 1, "method": "mining.subscribe", "params": []}));
+        socket.write_all(words.as_bytes()).unwrap();
+        bench.turns(3);
+        hear(&mut socket, "mining.notify");
+        miners.push(socket);
+    }
+    bench.post(3).await;
+    bench.turns(1);
+    bench.shard.chores_ms = u64::MAX;
+    bench.shard.go_round(&mut bench.events);
+    assert!(!bench.shard.fanout.is_under_way());
+    miners.iter_mut().for_each(|socket| hear(socket, "03030303"));
 }
 
 /// How many shares each miner hands in.
