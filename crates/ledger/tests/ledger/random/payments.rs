@@ -194,17 +194,17 @@ impl World {
         self.all_is_done().await;
     }
 
-    /// Until there is nothing more to do.
+    /// Until there is nothing more to do: a round that takes a payment back, say, leaves it to the next to pay it otherwise.
     async fn rounds(&mut self) {
         let mut rounds = 0;
         loop {
             rounds += 1;
             assert!(rounds < 50, "there is no end of it");
-            let (batches, trouble) = (self.batches, self.trouble.take());
+            let (before, trouble) = (self.last_payment, self.trouble.take());
             self.chain.be(trouble.unwrap_or(self.manners));
             let is_whole = self.round().await;
             self.chain.be(self.manners);
-            if is_whole && batches == self.batches && trouble.is_none() {
+            if is_whole && before == self.last_payment && trouble.is_none() {
                 break;
             }
         }
