@@ -187,14 +187,16 @@ impl Running {
     }
 }
 
-/// So long is waited for anything. How fast things are is said by benchmarks: a busy machine may be ten times as slow.
-const PATIENCE: Duration = Duration::from_secs(180);
-
 /// Waits until the answer is yes.
-pub async fn until(what: &str, mut answer: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, answer: impl AsyncFnMut() -> bool) {
+    until_within(Duration::from_secs(60), what, answer).await;
+}
+
+/// Waits until the answer is yes, but not longer than `patience`.
+pub async fn until_within(patience: Duration, what: &str, mut answer: impl AsyncFnMut() -> bool) {
     let begun = tokio::time::Instant::now();
     while !answer().await {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(begun.elapsed() < patience, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
