@@ -124,3 +124,27 @@ async fn c53_the_extranonce_never_changes_on_a_connection() {
     assert_eq!(methods(&said), ["reply", "mining.notify", "reply"]);
     assert_eq!(said[2]["result"], subscribed);
 }
+
+#[tokio::test]
+async fn a_job_is_remembered_while_others_come() {
+    let check = async |scheme, jobs: u64| {
+        let mut desk = Desk::new(scheme).await;
+        let (subscribed, notify) = desk.begin();
+        let newer = async |desk: &mut Desk, number: u64| {
+            desk.now_ms += 30_000;
+            let mut newer = (*template(1, BLOCK_BITS)).clone();
+            newer.coinbase_value += number;
+            desk.template(Arc::new(newer)).await;
+            assert_eq!(methods(&desk.lines()), ["mining.notify"]);
+        };
+        for number in 1..jobs {
+            newer(&mut desk, number).await;
+        }
+        accepted(&desk.ask(4, "mining.submit", solve(&subscribed, &notify, is_share)));
+        newer(&mut desk, jobs).await;
+        let other = solve(&subscribed, &notify, |hash| is_share(hash) && hash[0] & 1 == 1);
+        assert_eq!(code(&desk.ask(4, "mining.submit", other)), 21, "{jobs}");
+    };
+    check(PPLNS, 64).await;
+    check(Scheme::Solo, 8).await;
+}
