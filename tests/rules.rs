@@ -100,6 +100,7 @@ fn each_rule_of_v2_has_its_row_and_each_test_of_a_row_exists() {
     let others = [
         // Of `stratum`, of clients, of difficulty and of the house: no rule of the specification for a server.
         "a_good_share_earns_the_work_of_its_target",
+        "a_share_of_v2_allocates_nothing_from_the_socket_to_its_reply",
         "a_worker_goes_on_where_it_left",
         "channels_are_counted_and_all_are_given_back",
         "channels_that_change_at_once_share_their_jobs",
@@ -119,6 +120,7 @@ fn each_rule_of_v2_has_its_row_and_each_test_of_a_row_exists() {
         "what_ends_a_connection",
         "what_is_longer_than_a_frame_is_not_written",
         "what_stands_behind_a_message_is_handed_on",
+        "who_a_proxy_speaks_for_has_channels_by_his_own_address",
         "who_is_paid_apart_is_a_group_apart",
         "without_work_miners_are_let_go",
     ];
