@@ -16,7 +16,7 @@ use crate::{NodeError, Submitted, Template};
 /// How long the interface is left alone after an error, so that one that hangs does not delay every template.
 const REST: Duration = Duration::from_secs(5);
 
-/// How long a template may take before the RPC is asked too.
+/// How long a template may take before the RPC is asked too, and the second answer to a block after the first.
 const SOON: Duration = Duration::from_millis(500);
 
 /// How long an empty template may take.
@@ -95,17 +95,17 @@ impl Mining {
         block: &[u8],
         rpc: impl Future<Output = Result<Submitted, NodeError>>,
     ) -> Result<Submitted, NodeError> {
-        let taken =
-            |said: &Result<Submitted, NodeError>| matches!(said, Ok(Submitted::Accepted | Submitted::Known));
         let ipc = self.ipc.submit(block);
         tokio::pin!(ipc, rpc);
         tokio::select! {
             said = &mut rpc => match said {
+                Ok(Submitted::Known) => Ok(known(timeout(SOON, ipc).await.ok().flatten())),
                 Err(error) => ipc.await.unwrap_or(Err(error)),
                 said => said,
             },
             said = &mut ipc => match said {
-                Some(said) if taken(&said) => said,
+                Some(Ok(Submitted::Accepted)) => Ok(Submitted::Accepted),
+                Some(Ok(Submitted::Known)) => Ok(known(timeout(SOON, rpc).await.ok())),
                 said => match (rpc.await, said) {
                     (Err(_), Some(said)) => said,
                     (by_rpc, _) => by_rpc,
@@ -142,5 +142,13 @@ impl Mining {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a block is that one way knows: it may know it from the other, which then says that it took it.
+fn known(other: Option<Result<Submitted, NodeError>>) -> Submitted {
+    match other {
+        Some(Ok(Submitted::Accepted)) => Submitted::Accepted,
+        _ => Submitted::Known,
     }
 }
