@@ -1,3 +1,6 @@
+use ledger::Scheme;
+use share::Difficulty;
+
 use super::*;
 
 /// The sample that is shipped: it must stay right.
@@ -131,6 +134,18 @@ fn who_allows_a_connection_more_channels_allows_them_to_all() {
     assert_eq!(channels(&[("LIMITS__CHANNELS", "30000")]), [30_000, 30_000, 40_000, 100_000]);
     let both = [("LIMITS__CHANNELS", "30000"), ("LIMITS__CHANNELS_PER_ADDRESS", "5")];
     assert_eq!(channels(&both), [30_000, 5, 40_000, 100_000], "what is said holds");
+}
+
+#[test]
+fn who_lets_miners_go_between_two_templates_is_told() {
+    let check = |seconds: &str, is_told: bool| {
+        let config = load(SAMPLE, &[("LIMITS__NO_WORK", seconds)]).unwrap().to_string();
+        assert_eq!(config.contains("note: limits.no_work = "), is_told, "{config}");
+    };
+    check("5", true);
+    check("44", true);
+    check("45", false);
+    check("120", false);
 }
 
 #[test]
