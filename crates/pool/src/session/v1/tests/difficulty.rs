@@ -279,3 +279,60 @@ async fn f51_shares_that_cannot_be_stored_are_no_silence() {
     }
     assert!(desk.out.credits.is_empty());
 }
+
+#[tokio::test]
+async fn c37_raised_and_lowered() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (subscribed, easy) = desk.begin();
+    let hard = desk.ask(5, "mining.suggest_difficulty", json!([SHARE * 16.0])).pop().unwrap();
+    let meets = |low: f64, high: f64| {
+        move |hash: &[u8; 32]| {
+            difficulty(low).target().is_met_by(hash)
+                && !difficulty(high).target().is_met_by(hash)
+                && !is_block(hash)
+        }
+    };
+    // After raising: old jobs at the old difficulty.
+    let old = solve(&subscribed, &easy, meets(SHARE, SHARE * 16.0));
+    accepted(&desk.ask(4, "mining.submit", old));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE).target().work());
+    let below = solve(&subscribed, &hard, meets(SHARE, SHARE * 16.0));
+    assert_eq!(code(&desk.ask(4, "mining.submit", below.clone())), 23);
+    // After lowering: old jobs at the lower one for a while, and at their own if they meet it.
+    desk.ask(6, "mining.suggest_difficulty", json!([SHARE]));
+    accepted(&desk.ask(4, "mining.submit", below));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE).target().work());
+    let good = solve(&subscribed, &hard, |hash| {
+        difficulty(SHARE * 16.0).target().is_met_by(hash) && !is_block(hash)
+    });
+    accepted(&desk.ask(4, "mining.submit", good));
+    assert_eq!(desk.out.credits.pop().unwrap().record.work, difficulty(SHARE * 16.0).target().work());
+    desk.now_ms += 20_000;
+    let late = solve(&subscribed, &hard, |hash| meets(SHARE, SHARE * 16.0)(hash) && hash[0] & 1 == 1);
+    let lines = desk.ask(4, "mining.submit", late);
+    assert!(code(&lines) == 23 || code(&lines) == 22);
+}
+
+#[tokio::test]
+async fn passwords_and_wishes_set_the_start() {
+    let mut desk = Desk::new(PPLNS).await;
+    desk.ask(1, "mining.suggest_difficulty", json!([SHARE * 4.0]));
+    desk.ask(1, "mining.subscribe", json!([]));
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, "x"]));
+    assert_eq!(lines[1]["params"][0], json!(SHARE * 4.0));
+
+    desk.reconnect();
+    desk.ask(1, "mining.subscribe", json!([]));
+    let lines = desk.ask(2, "mining.authorize", json!([ADDRESS, format!("d={},md=0", SHARE * 8.0)]));
+    assert_eq!(lines[1]["params"][0], json!(SHARE * 8.0));
+}
+
+#[tokio::test]
+async fn difficulty_stays_below_that_of_a_block() {
+    let mut desk = Desk::new(PPLNS).await;
+    desk.begin();
+    let lines = desk.ask(5, "mining.suggest_difficulty", json!([1000]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"]);
+    let network = Target::from_compact(BLOCK_BITS).unwrap().difficulty().get();
+    assert_eq!(lines[1]["params"][0], json!(network));
+}

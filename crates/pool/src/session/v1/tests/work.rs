@@ -148,3 +148,19 @@ async fn a_job_is_remembered_while_others_come() {
     check(PPLNS, 64).await;
     check(Scheme::Solo, 8).await;
 }
+
+#[tokio::test]
+async fn c34_no_two_jobs_are_alike() {
+    let mut desk = Desk::new(PPLNS).await;
+    let (_, first) = desk.begin();
+    desk.template(template(1, BLOCK_BITS)).await;
+    let second = desk.lines().pop().unwrap();
+    let lines = desk.ask(5, "mining.suggest_difficulty", json!([SHARE * 2.0]));
+    assert_eq!(methods(&lines), ["reply", "mining.set_difficulty", "mining.notify"], "C-37");
+    let third = lines[2].clone();
+    for (a, b) in [(&first, &second), (&second, &third), (&first, &third)] {
+        assert_ne!(a["params"][0], b["params"][0], "job id");
+        assert_ne!(a["params"][2], b["params"][2], "coinbase");
+    }
+    assert_eq!(third["params"][8], json!(false));
+}
