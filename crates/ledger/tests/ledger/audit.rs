@@ -1,36 +1,23 @@
-//! What others can check: proofs, and the books against their records.
+//! The books against themselves and their records.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
-use ledger::{
-    Ack, Audit, BlockStatus, Ledger, Point, Scheme, Settings, SpoolConfig, Wanted, Which, Worker,
-    proof::{Seal, ShareProof, check_chain, is_of},
-};
+use ledger::{Audit, BlockStatus, Ledger, Scheme, SpoolConfig, Which, Worker, proof::Seal};
 
-use crate::rig::{
-    NETWORK, Rig, Running, Shard, Tree, execute, hash, quick, terms, until, until_block, worker,
-};
+use crate::rig::{Rig, Shard, Tree, execute, hash, until_block, worker};
 
-const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
+pub const PPLNS: Scheme = Scheme::Pplns { factor: 50 };
 
-fn small() -> SpoolConfig {
+pub fn small() -> SpoolConfig {
     SpoolConfig { segment_bytes: 2_048, ..SpoolConfig::default() }
 }
 
-fn workers() -> Vec<Worker> {
+pub fn workers() -> Vec<Worker> {
     (1..=4).map(|number| worker(number, "rig")).collect()
 }
 
 /// Shares of four workers over two shards with a block among them; all that is in segments that are closed.
-async fn drained(rig: &Rig, config: SpoolConfig) -> (Ledger, Vec<(Worker, u64)>) {
+pub async fn drained(rig: &Rig, config: SpoolConfig) -> (Ledger, Vec<(Worker, u64)>) {
     let chain = Tree::new();
     chain.grow(hash(0), hash(1), 1);
     let spool = rig.spool_with(config);
@@ -51,80 +38,11 @@ async fn drained(rig: &Rig, config: SpoolConfig) -> (Ledger, Vec<(Worker, u64)>)
     (running.stop().await, shares)
 }
 
-fn spool_dir(rig: &Rig) -> PathBuf {
-    rig.spool.clone().unwrap_or_else(|| rig.dir.path().join("spool"))
-}
-
-fn wanted(worker: &Worker, tag: u64) -> Wanted {
-    Wanted { worker: format!("{}.{}", worker.address(), worker.name()), tag, time_ms: Some(tag) }
-}
-
-/// As a miner does it: from files, with what the API gave.
-pub async fn every_share_is_proven_offline(rig: Rig) {
-    let (ledger, shares) = drained(&rig, small()).await;
-    let seals = ledger.segments(500, 0).await.unwrap();
-    assert!(seals.len() > 4, "{}", seals.len());
-    assert_eq!(ledger.segment_count().await.unwrap(), seals.len() as u64);
-    assert_eq!(seals.iter().map(|seal| seal.shares).sum::<u64>(), shares.len() as u64);
-    check_chain(&seals).unwrap();
-    let paged = [ledger.segments(2, 0).await.unwrap(), ledger.segments(500, 2).await.unwrap()].concat();
-    assert_eq!(paged, seals);
-    for seal in &seals {
-        let file = ledger.segment_file(seal.sequence).await.unwrap().unwrap();
-        seal.check_packed(&fs::read(file).unwrap()).unwrap();
-        seal.check_packed(b"nonsense").unwrap_err();
-    }
-    for sequence in [0, seals.len() as u64 + 1, u64::MAX] {
-        assert_eq!(ledger.segment_file(sequence).await.unwrap(), None);
-    }
-    for (worker, tag) in &shares {
-        let proof = ledger
-            .prove(&wanted(worker, *tag))
-            .await
-            .unwrap()
-            .unwrap_or_else(|| panic!("no proof of {tag} by {}", worker.address()));
-        let proof: ShareProof = serde_json::from_str(&serde_json::to_string(&proof).unwrap()).unwrap();
-        let share = proof.check().unwrap();
-        assert_eq!((share.hash_tag, share.worker), (*tag, worker.id()));
-        assert!(is_of(&share, &wanted(worker, 0).worker));
-        proof.check_listed(&seals).unwrap();
-    }
-    // One that was never acknowledged, one of somebody else, and one of another time.
-    let (a, tag) = shares[0].clone();
-    let missing = [
-        wanted(&a, 1),
-        wanted(&worker(9, "rig"), tag),
-        Wanted { time_ms: Some(tag + 86_400_000), ..wanted(&a, tag) },
-    ];
-    for wanted in missing {
-        assert_eq!(ledger.prove(&wanted).await.unwrap(), None, "{wanted:?}");
-    }
-    assert!(ledger.prove(&Wanted { time_ms: None, ..wanted(&a, tag) }).await.unwrap().is_some());
-}
-
-pub async fn a_block_shows_its_weights(rig: Rig) {
-    let (ledger, _) = drained(&rig, small()).await;
-    let weights = ledger.block_weights(&hash(1)).await.unwrap().unwrap();
-    weights.check().unwrap();
-    assert_eq!((weights.scheme.as_str(), weights.factor, weights.last_slot), ("pplns", 50, 1));
-    assert_eq!((weights.first_slot, weights.window_work.as_str()), (1, "100"), "50 blocks of work 2, cut");
-    assert_eq!((weights.reward_msat, weights.fee_msat), (1_000_000, 10_000));
-    assert_eq!(weights.weights.iter().map(|weight| weight.credit_msat).sum::<i64>(), 990_000);
-    for weight in &weights.weights {
-        let credits = ledger.credits(&weight.address, 1).await.unwrap();
-        assert_eq!(
-            (credits[0].amount_msat, credits[0].work.to_string()),
-            (weight.credit_msat, weight.work.clone())
-        );
-    }
-    assert_eq!(ledger.block_weights(&hash(2)).await.unwrap(), None);
-}
-
 pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     let (ledger, _) = drained(&rig, small()).await;
     let seals = ledger.segments(500, 0).await.unwrap();
     drop(ledger);
-    let audit = Audit::open(&rig.url, &spool_dir(&rig)).unwrap();
+    let audit = Audit::open(&rig.url, &rig.spool_dir()).unwrap();
     let findings = async || {
         let report = audit.verify(Which::Block(hash(1))).await.unwrap();
         assert_eq!(report.block, Some(hash(1)));
@@ -262,7 +180,7 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
     }
 
     // A share's byte in a kept segment, and a whole segment replaced by another.
-    let file = |seal: &Seal| spool_dir(&rig).join("audit").join(format!("{}.segment.zst", seal.name));
+    let file = |seal: &Seal| rig.spool_dir().join("audit").join(format!("{}.segment.zst", seal.name));
     let path = file(&seals[1]);
     let good = fs::read(&path).unwrap();
     let mut bytes = zstd::decode_all(&good[..]).unwrap();
@@ -311,7 +229,7 @@ pub async fn planted_corruptions_are_found_by_name(rig: Rig) {
 /// Who writes a fault into all tables that tell of a thing has still not written it into the records.
 pub async fn what_was_recorded_cannot_be_talked_away(rig: Rig) {
     drop(drained(&rig, small()).await);
-    let audit = Audit::open(&rig.url, &spool_dir(&rig)).unwrap();
+    let audit = Audit::open(&rig.url, &rig.spool_dir()).unwrap();
     let report = audit.verify(Which::Any).await.unwrap();
     assert_eq!((report.findings, report.notes), (Vec::new(), Vec::<String>::new()));
     let mut raw = rig.raw().await;
@@ -448,119 +366,6 @@ pub async fn what_was_recorded_cannot_be_talked_away(rig: Rig) {
     }
 }
 
-/// F-52: a replica that lags takes the place of the database. What it lacks is drained again, and counts once.
-pub async fn a_database_put_back_reads_the_archive(rig: Rig) {
-    let chain = Tree::new();
-    chain.grow(hash(0), hash(2), 1);
-    chain.grow(hash(2), hash(1), 1);
-    let workers = workers();
-    let mut pushed = 0u64;
-    let mut copy = None;
-    for round in 0..3u8 {
-        let spool = rig.spool_with(small());
-        let running = rig.run(&spool, PPLNS, &chain).await;
-        let mut shards = [Shard::new(&spool, 0), Shard::new(&spool, 5 + u16::from(round))];
-        for number in 0..100usize {
-            let shard = &mut shards[usize::from(round > 0) * (number % 2)];
-            shard.share(&workers[number % 4], 3);
-            pushed += 1;
-            if number == 50 && round > 0 {
-                shard.found(PPLNS, &workers[1], round, 1_000);
-            }
-            shard.commit();
-        }
-        until("all is drained", async || running.ledger.totals().await.unwrap().accepted_shares == pushed)
-            .await;
-        drop(shards);
-        drop(running.stop().await);
-        if round == 0 {
-            copy = Some(copied(&rig).await);
-        }
-    }
-    let replica = copy.unwrap();
-    let spool = replica.spool_with(small());
-    let ledger = replica.run(&spool, PPLNS, &chain).await.stop().await;
-    let totals = ledger.totals().await.unwrap();
-    assert_eq!((totals.accepted_shares, totals.work, totals.blocks), (pushed, 3 * u128::from(pushed), 2));
-    assert_eq!(ledger.spooled_bytes(), 0);
-    check_chain(&ledger.segments(500, 0).await.unwrap()).unwrap();
-    ledger.verify().await.unwrap();
-    drop(ledger);
-    let report = Audit::open(&replica.url, &spool_dir(&replica)).unwrap().verify(Which::Any).await.unwrap();
-    assert_eq!(report.findings, [] as [&str; 0]);
-}
-
-/// The database as it is now, under another name, with the spool as it is going to be.
-async fn copied(rig: &Rig) -> Rig {
-    let mut copy = match &rig.server {
-        None => Rig::sqlite(),
-        Some(server) => Rig::copy_of(rig, server),
-    };
-    if !rig.is_postgres() {
-        let mut raw = rig.raw().await;
-        let to = copy.dir.path().join("ledger.db");
-        execute(&mut raw, &format!("VACUUM INTO '{}'", to.display())).await.unwrap();
-    }
-    copy.spool = Some(spool_dir(rig));
-    copy
-}
-
-/// Stops dead before and after every commit of a drain, whatever that commit has: records, the end of a segment, or
-/// nothing but the end of a segment.
-pub async fn every_point_of_the_drain_may_be_the_last(rig: Rig) {
-    let workers = workers();
-    let mut pushed = 0u64;
-    let config = SpoolConfig { segment_bytes: 1_024, ack: Ack::Power, ..SpoolConfig::default() };
-    let mut rounds = 0;
-    for point in [Point::Applied, Point::Committed] {
-        for nth in 1..=5 {
-            rounds += 1;
-            let spool = rig.spool_with(config.clone());
-            let mut shard = Shard::new(&spool, 0);
-            for number in 0..40usize {
-                shard.share(&workers[number % 4], 2);
-                pushed += 1;
-                shard.commit();
-            }
-            drop(shard);
-            let reached = Arc::new(AtomicU32::new(0));
-            let count = reached.clone();
-            let halt = move |at: Point| at == point && count.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
-            let settings = Settings { batch: 15, halt: Some(Arc::new(halt)), ..quick() };
-            let ledger =
-                Ledger::open_with(&rig.url, spool.clone(), terms(PPLNS), NETWORK, settings).await.unwrap();
-            let running = Running::start(ledger, &Tree::new());
-            until("the point is reached", async || reached.load(Ordering::SeqCst) >= nth).await;
-            running.kill().await;
-        }
-    }
-    let spool = rig.spool_with(config);
-    let ledger = rig.run(&spool, PPLNS, &Tree::new()).await.stop().await;
-    assert_eq!(ledger.totals().await.unwrap().accepted_shares, pushed, "{rounds} crashes");
-    assert_eq!(ledger.spooled_bytes(), 0);
-    let seals = ledger.segments(500, 0).await.unwrap();
-    check_chain(&seals).unwrap();
-    assert_eq!(seals.iter().map(|seal| seal.shares).sum::<u64>(), pushed, "each segment has one seal");
-    for (number, seal) in seals.iter().enumerate() {
-        let file = ledger.segment_file(seal.sequence).await.unwrap();
-        let file = file.unwrap_or_else(|| panic!("segment {number} is not in the archive"));
-        seal.check_file(&zstd::decode_all(fs::File::open(file).unwrap()).unwrap()).unwrap();
-    }
-    ledger.verify().await.unwrap();
-    drop(ledger);
-    let report = Audit::open(&rig.url, &spool_dir(&rig)).unwrap().verify(Which::Any).await.unwrap();
-    assert_eq!((report.findings.len(), report.shares >= pushed), (0, true), "{report:?}");
-    assert!(
-        Audit::open(&rig.url, &rig.dir.path().join("elsewhere"))
-            .unwrap()
-            .verify(Which::Any)
-            .await
-            .unwrap()
-            .notes[0]
-            .contains("there is no spool")
-    );
-}
-
 /// The pool runs and drains while somebody checks.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audit_beside_a_pool_that_runs() {
@@ -569,7 +374,7 @@ async fn an_audit_beside_a_pool_that_runs() {
         let running = rig.run(&spool, PPLNS, &Tree::new()).await;
         let mut shard = Shard::new(&spool, 0);
         let workers = workers();
-        let audit = Audit::open(&rig.url, &spool_dir(&rig)).unwrap();
+        let audit = Audit::open(&rig.url, &rig.spool_dir()).unwrap();
         for round in 0..40usize {
             for number in 0..25 {
                 shard.share(&workers[(round + number) % 4], 1);
@@ -585,73 +390,5 @@ async fn an_audit_beside_a_pool_that_runs() {
             }
         }
         running.stop().await;
-    }
-}
-
-/// Temporary tables of the same names are nothing to what guards the journal.
-#[tokio::test]
-async fn the_journal_is_the_journal_whoever_asks() {
-    let rig = Rig::postgres();
-    Ledger::migrate(&rig.url).await.unwrap();
-    let mut raw = rig.raw().await;
-    execute(&mut raw, "CREATE TEMP TABLE entry (txn_id BIGINT, account_id BIGINT, amount_msat BIGINT)")
-        .await
-        .unwrap();
-    execute(&mut raw, "CREATE TEMP TABLE txn (id BIGINT, idem_key TEXT)").await.unwrap();
-    let forged = "BEGIN; INSERT INTO public.entry VALUES (1, 1, 777); \
-                  INSERT INTO public.txn (id, kind, idem_key, created_ms) VALUES (1, 'reward', 'reward:x:1', 0); COMMIT";
-    let error = execute(&mut raw, forged).await.unwrap_err().to_string();
-    assert!(error.contains("do not sum to zero"), "{error}");
-}
-
-/// L9: the pool's role cannot change what is written, and who checks can only read.
-#[tokio::test(flavor = "multi_thread")]
-async fn roles_hold_what_they_say() {
-    use sqlx::Connection;
-    let rig = Rig::postgres();
-    Ledger::migrate(&rig.url).await.unwrap();
-    let mut raw = rig.raw().await;
-    let script = include_str!("../../../../docker/postgres-roles.sql");
-    execute(&mut raw, script).await.unwrap();
-    execute(&mut raw, script).await.unwrap(); // again does nothing
-    let as_role = |role: &str| rig.url.replace("postgres@", &format!("{role}@"));
-
-    let pool = Rig { url: as_role("sluice_pool"), ..rig };
-    let (ledger, shares) = drained(&pool, small()).await;
-    assert_eq!(ledger.totals().await.unwrap().accepted_shares, shares.len() as u64);
-    drop(ledger);
-    let mut raw = sqlx::AnyConnection::connect(&pool.url).await.unwrap();
-    for (table, column) in
-        [("txn", "created_ms"), ("entry", "amount_msat"), ("segment", "shares"), ("set_aside", "at_ms")]
-    {
-        for sql in [
-            format!("UPDATE {table} SET {column} = 0"),
-            format!("DELETE FROM {table}"),
-            format!("TRUNCATE {table}"),
-        ] {
-            let error = execute(&mut raw, &sql).await.unwrap_err().to_string();
-            assert!(error.contains(&format!("permission denied for table {table}")), "{sql}: {error}");
-        }
-    }
-    for sql in [
-        "CREATE TEMP TABLE entry (txn_id BIGINT, account_id BIGINT, amount_msat BIGINT)",
-        "UPDATE miner SET address = 'x'",
-    ] {
-        let error = execute(&mut raw, sql).await.unwrap_err().to_string();
-        assert!(error.contains("permission denied"), "{sql}: {error}");
-    }
-    let error = execute(&mut raw, "DROP TABLE entry").await.unwrap_err().to_string();
-    assert!(error.contains("must be owner"), "{error}");
-    let error = execute(&mut raw, "ALTER TABLE entry DISABLE TRIGGER ALL").await.unwrap_err().to_string();
-    assert!(error.contains("must be owner"), "{error}");
-
-    let reader = pool.url.replace("sluice_pool@", "sluice_reader@");
-    let report =
-        Audit::open(&reader, &spool_dir(&pool)).unwrap().verify(Which::Block(hash(1))).await.unwrap();
-    assert_eq!(report.findings, [] as [&str; 0]);
-    let mut raw = sqlx::AnyConnection::connect(&reader).await.unwrap();
-    for sql in ["UPDATE tally SET height = 0", "INSERT INTO miner (address) VALUES ('x')"] {
-        let error = execute(&mut raw, sql).await.unwrap_err().to_string();
-        assert!(error.contains("permission denied"), "{sql}: {error}");
     }
 }

@@ -293,7 +293,7 @@ impl Drainer {
     fn start(test: &str, rig: &Rig) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args([test, "--exact", "--nocapture"]).env(Self::URL, &rig.url);
-        command.env(Self::SPOOL, rig.dir.path().join("spool")).stdin(Stdio::null()).stdout(Stdio::null());
+        command.env(Self::SPOOL, rig.spool_dir()).stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut dots = process.stderr.take().unwrap();
         let acknowledged = std::thread::spawn(move || {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ledger::Ledger;
+use ledger::{Audit, Ledger, Which};
+use sqlx::Connection;
 
 use crate::{
+    audit::{drained, small},
     blocks, operator, paying,
     postgres::Server,
     random,
-    rig::{Rig, execute},
+    rig::{Rig, execute, hash},
     schemes, shares,
 };
 
@@ -76,5 +78,56 @@ async fn the_pools_role_changes_only_what_a_pool_does() {
     ] {
         let error = execute(&mut raw, sql).await.expect_err(sql).to_string();
         assert!(error.contains("permission denied for table"), "{sql}: {error}");
+    }
+}
+
+/// L9: the pool's role cannot change what is written, and who checks can only read.
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_hold_what_they_say() {
+    let rig = Rig::postgres();
+    Ledger::migrate(&rig.url).await.unwrap();
+    let mut raw = rig.raw().await;
+    let script = include_str!("../../../../docker/postgres-roles.sql");
+    execute(&mut raw, script).await.unwrap();
+    execute(&mut raw, script).await.unwrap(); // again does nothing
+    let as_role = |role: &str| rig.url.replace("postgres@", &format!("{role}@"));
+
+    let pool = Rig { url: as_role("sluice_pool"), ..rig };
+    let (ledger, shares) = drained(&pool, small()).await;
+    assert_eq!(ledger.totals().await.unwrap().accepted_shares, shares.len() as u64);
+    drop(ledger);
+    let mut raw = sqlx::AnyConnection::connect(&pool.url).await.unwrap();
+    for (table, column) in
+        [("txn", "created_ms"), ("entry", "amount_msat"), ("segment", "shares"), ("set_aside", "at_ms")]
+    {
+        for sql in [
+            format!("UPDATE {table} SET {column} = 0"),
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table}"),
+        ] {
+            let error = execute(&mut raw, &sql).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("permission denied for table {table}")), "{sql}: {error}");
+        }
+    }
+    for sql in [
+        "CREATE TEMP TABLE entry (txn_id BIGINT, account_id BIGINT, amount_msat BIGINT)",
+        "UPDATE miner SET address = 'x'",
+    ] {
+        let error = execute(&mut raw, sql).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{sql}: {error}");
+    }
+    let error = execute(&mut raw, "DROP TABLE entry").await.unwrap_err().to_string();
+    assert!(error.contains("must be owner"), "{error}");
+    let error = execute(&mut raw, "ALTER TABLE entry DISABLE TRIGGER ALL").await.unwrap_err().to_string();
+    assert!(error.contains("must be owner"), "{error}");
+
+    let reader = pool.url.replace("sluice_pool@", "sluice_reader@");
+    let report =
+        Audit::open(&reader, &pool.spool_dir()).unwrap().verify(Which::Block(hash(1))).await.unwrap();
+    assert_eq!(report.findings, [] as [&str; 0]);
+    let mut raw = sqlx::AnyConnection::connect(&reader).await.unwrap();
+    for sql in ["UPDATE tally SET height = 0", "INSERT INTO miner (address) VALUES ('x')"] {
+        let error = execute(&mut raw, sql).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{sql}: {error}");
     }
 }

@@ -142,7 +142,7 @@ pub async fn ranges_come_and_go(rig: Rig) {
     // What a block was divided by is kept, and done again where its slots are.
     assert_eq!(pool.ledger.block_weights(&hash(1)).await.unwrap().unwrap(), weights[0]);
     weights.iter().for_each(|weights| weights.check().unwrap());
-    let audit = Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap();
+    let audit = Audit::open(&rig.url, &rig.spool_dir()).unwrap();
     let (old, new) = (
         audit.verify(Which::Block(hash(1))).await.unwrap(),
         audit.verify(Which::Block(hash(2))).await.unwrap(),
@@ -314,7 +314,7 @@ pub async fn payments_by_the_slot_add_up_afterwards(rig: Rig) {
         execute(&mut raw, mend).await.unwrap();
         pool.ledger.verify().await.unwrap();
     }
-    let audit = Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap();
+    let audit = Audit::open(&rig.url, &rig.spool_dir()).unwrap();
     let notes = audit.verify(Which::Any).await.unwrap().notes;
     assert!(
         notes.iter().any(|note| note.contains("paid for slots before 17 cannot be done again")),
@@ -532,7 +532,7 @@ async fn roles_make_and_drop_ranges_only() {
     execute(&mut raw, drop).await.unwrap();
     assert_eq!(execute(&mut raw, "SELECT mine FROM slot_work_9").await.unwrap(), 0);
     execute(&mut raw, "ROLLBACK").await.unwrap();
-    let report = Audit::open(&as_reader, &rig.dir.path().join("spool")).unwrap().verify(Which::Any).await;
+    let report = Audit::open(&as_reader, &rig.spool_dir()).unwrap().verify(Which::Any).await;
     assert!(report.is_ok_and(|report| report.findings.is_empty()));
     // Without the role script a pool says what is wrong, and sets nothing aside.
     let mut raw = sqlx::AnyConnection::connect(&owner).await.unwrap();

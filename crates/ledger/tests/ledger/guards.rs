@@ -191,15 +191,15 @@ pub async fn a_spool_put_back_is_refused(rig: Rig) {
     drop((shard, spool));
     let identity = rig.dir.path().join("spool/identity");
     let text = fs::read_to_string(&identity).unwrap();
-    fs::remove_dir_all(rig.dir.path().join("spool")).unwrap();
-    fs::create_dir(rig.dir.path().join("spool")).unwrap();
+    fs::remove_dir_all(rig.spool_dir()).unwrap();
+    fs::create_dir(rig.spool_dir()).unwrap();
     fs::write(&identity, text.replace(" 1", " 0")).unwrap();
     let spool = rig.spool();
     let error = rig.open_with(&spool, PPLNS, quick()).await.err().unwrap();
     assert!(matches!(error, LedgerError::SpoolBehind(_)), "{error}");
     drop(spool);
     // An empty one is another spool, and welcome.
-    fs::remove_dir_all(rig.dir.path().join("spool")).unwrap();
+    fs::remove_dir_all(rig.spool_dir()).unwrap();
     let spool = rig.spool();
     let mut shard = Shard::new(&spool, 0);
     shard.share(&worker(1, "a"), 1);
@@ -303,4 +303,20 @@ async fn every_column_says_what_it_is() {
             );
         }
     }
+}
+
+/// Temporary tables of the same names are nothing to what guards the journal.
+#[tokio::test]
+async fn the_journal_is_the_journal_whoever_asks() {
+    let rig = Rig::postgres();
+    Ledger::migrate(&rig.url).await.unwrap();
+    let mut raw = rig.raw().await;
+    execute(&mut raw, "CREATE TEMP TABLE entry (txn_id BIGINT, account_id BIGINT, amount_msat BIGINT)")
+        .await
+        .unwrap();
+    execute(&mut raw, "CREATE TEMP TABLE txn (id BIGINT, idem_key TEXT)").await.unwrap();
+    let forged = "BEGIN; INSERT INTO public.entry VALUES (1, 1, 777); \
+                  INSERT INTO public.txn (id, kind, idem_key, created_ms) VALUES (1, 'reward', 'reward:x:1', 0); COMMIT";
+    let error = execute(&mut raw, forged).await.unwrap_err().to_string();
+    assert!(error.contains("do not sum to zero"), "{error}");
 }

@@ -3,6 +3,7 @@
 // Nothing here comes from outside: what fails is the test.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod attack;
 mod audit;
 mod blocks;
@@ -18,6 +19,7 @@ mod operator;
 mod paying;
 mod payouts;
 mod postgres;
+mod proven;
 mod random;
 mod rig;
 mod schemes;
@@ -68,14 +70,14 @@ on_both! {
     faults::a_crash_at_any_point_counts_each_share_once,
     faults::a_crash_while_a_block_moves,
     faults::crashes_at_random_moments,
-    audit::every_share_is_proven_offline,
-    audit::a_block_shows_its_weights,
+    proven::every_share_is_proven_offline,
+    proven::a_block_shows_its_weights,
     audit::planted_corruptions_are_found_by_name,
     audit::what_was_recorded_cannot_be_talked_away,
     attack::who_keeps_the_sums_is_found_by_the_steps,
     attack::spools_one_after_the_other,
-    audit::a_database_put_back_reads_the_archive,
-    audit::every_point_of_the_drain_may_be_the_last,
+    archive::a_database_put_back_reads_the_archive,
+    archive::every_point_of_the_drain_may_be_the_last,
     growth::ranges_come_and_go,
     growth::what_windows_need_is_kept,
     growth::a_clock_that_was_ahead,

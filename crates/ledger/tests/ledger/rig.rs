@@ -82,13 +82,17 @@ impl Rig {
     pub fn spool_with(&self, config: SpoolConfig) -> Spool {
         // A task that was killed leaves a thread that reads the spool; a process would take it along.
         for _ in 0..500 {
-            let dir = self.spool.clone().unwrap_or_else(|| self.dir.path().join("spool"));
-            match Spool::open(&dir, config.clone()) {
+            match Spool::open(&self.spool_dir(), config.clone()) {
                 Err(SpoolError::Locked(_)) => std::thread::sleep(Duration::from_millis(10)),
                 opened => return opened.unwrap(),
             }
         }
         panic!("the spool is still in use");
+    }
+
+    /// Where it is.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.spool.clone().unwrap_or_else(|| self.dir.path().join("spool"))
     }
 
     pub async fn open(&self, spool: &Spool, scheme: Scheme) -> Ledger {

@@ -121,7 +121,7 @@ pub async fn slots_close_though_the_clock_is_put_back(rig: Rig) {
 
 /// The only live segment's file.
 fn the_segment(rig: &Rig) -> PathBuf {
-    let files = fs::read_dir(rig.dir.path().join("spool")).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(rig.spool_dir()).unwrap().map(|file| file.unwrap().path());
     files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "segment")).unwrap()
 }
 
@@ -140,8 +140,7 @@ pub async fn a_record_that_stands_there_twice_is_told(rig: Rig) {
     let ledger = rig.run(&rig.spool(), PPLNS, &Tree::new()).await.stop().await;
     assert_eq!(ledger.totals().await.unwrap().accepted_shares, 4);
     drop(ledger);
-    let report =
-        Audit::open(&rig.url, &rig.dir.path().join("spool")).unwrap().verify(Which::Any).await.unwrap();
+    let report = Audit::open(&rig.url, &rig.spool_dir()).unwrap().verify(Which::Any).await.unwrap();
     assert!(report.findings.iter().any(|finding| finding.ends_with("has 1 shares twice")), "{report:?}");
 }
 
@@ -212,7 +211,7 @@ pub async fn a_damaged_block_is_said_to_be_one(rig: Rig) {
     shard.share(&worker(1, "a"), 1);
     shard.commit();
     drop((shard, spool));
-    let segment = fs::read_dir(rig.dir.path().join("spool"))
+    let segment = fs::read_dir(rig.spool_dir())
         .unwrap()
         .map(|file| file.unwrap().path())
         .find(|path| path.extension().is_some_and(|extension| extension == "segment"))
