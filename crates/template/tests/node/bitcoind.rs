@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use bitcoin::Network;
 use template::{Auth, Bitcoind, BitcoindConfig, Node, RpcConfig, Submitted};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    io::copy_bidirectional,
+    net::{UnixListener, UnixStream},
     sync::watch,
     time::{Instant, sleep, timeout},
 };
@@ -93,63 +93,4 @@ async fn the_rpc_does_the_work_while_the_mining_interface_is_away() {
         tokio::join!(timeout(Duration::from_secs(10), node.announced()), node.submit(&solved.block));
     assert_eq!(submitted.unwrap(), Submitted::Accepted);
     assert_eq!(announced.expect("in time"), solved.hash);
-}
-
-/// Passes on what comes, each piece later by as much as `late` says then.
-async fn pass_on(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    late: watch::Receiver<Duration>,
-) {
-    let mut piece = vec![0; 1 << 16];
-    while let Ok(length @ 1..) = from.read(&mut piece).await {
-        let late = *late.borrow();
-        sleep(late).await;
-        if to.write_all(&piece[..length]).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The mining interface has the block first, but the RPC, which has it too, is the first to answer: that it knows it.
-#[tokio::test]
-async fn a_block_that_one_way_knows_from_the_other_was_taken() {
-    let daemon = Daemon::regtest().await;
-    let dir = tempfile::Builder::new().prefix("late").tempdir_in("/tmp").unwrap();
-    let path = dir.path().join("node.sock");
-    let (questions, late_questions) = watch::channel(Duration::ZERO);
-    let (answers, late_answers) = watch::channel(Duration::ZERO);
-    let (in_time, of_node) = (watch::channel(Duration::ZERO).1, daemon.socket());
-
-    let mining = UnixListener::bind(&path).unwrap();
-    let at_once = in_time.clone();
-    tokio::spawn(async move {
-        while let Ok((ours, _)) = mining.accept().await {
-            let (hear, say) = ours.into_split();
-            let (node_says, to_node) = UnixStream::connect(&of_node).await.unwrap().into_split();
-            tokio::spawn(pass_on(hear, to_node, at_once.clone()));
-            tokio::spawn(pass_on(node_says, say, late_answers.clone()));
-        }
-    });
-    let rpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", rpc.local_addr().unwrap());
-    let of_node = daemon.url().trim_start_matches("http://").to_owned();
-    tokio::spawn(async move {
-        while let Ok((ours, _)) = rpc.accept().await {
-            let (hear, say) = ours.into_split();
-            let (node_says, to_node) = TcpStream::connect(&of_node).await.unwrap().into_split();
-            tokio::spawn(pass_on(hear, to_node, late_questions.clone()));
-            tokio::spawn(pass_on(node_says, say, in_time.clone()));
-        }
-    });
-
-    let rpc = RpcConfig { url, auth: Auth::Cookie(daemon.cookie()), network: Network::Regtest };
-    let node = Bitcoind::new(BitcoindConfig { rpc, zmq_hashblock: None, ipc: Some(path) }).unwrap();
-    let template = node.template(None).await.unwrap();
-    assert!(template.long_poll.is_none(), "it is of the mining interface");
-    // Core 31 takes a solution only when the first question of it is answered, and is asked for its tip after it: three
-    // answers, of which the second and third are still on their way when the RPC has its question and answers at once.
-    answers.send_replace(Duration::from_millis(80));
-    questions.send_replace(Duration::from_millis(160));
-    assert_eq!(node.submit(&block(&template, b"both").block).await.unwrap(), Submitted::Accepted);
 }

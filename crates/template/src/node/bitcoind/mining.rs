@@ -88,30 +88,13 @@ impl Mining {
         }
     }
 
-    /// Hands a block over here and by `rpc`, together. That one way takes it is enough; else what the RPC says counts,
-    /// for it tells more.
+    /// Hands a block over here and by `rpc`, together.
     pub async fn submit(
         &self,
         block: &[u8],
         rpc: impl Future<Output = Result<Submitted, NodeError>>,
     ) -> Result<Submitted, NodeError> {
-        let ipc = self.ipc.submit(block);
-        tokio::pin!(ipc, rpc);
-        tokio::select! {
-            said = &mut rpc => match said {
-                Ok(Submitted::Known) => Ok(known(timeout(SOON, ipc).await.ok().flatten())),
-                Err(error) => ipc.await.unwrap_or(Err(error)),
-                said => said,
-            },
-            said = &mut ipc => match said {
-                Some(Ok(Submitted::Accepted)) => Ok(Submitted::Accepted),
-                Some(Ok(Submitted::Known)) => Ok(known(timeout(SOON, rpc).await.ok())),
-                said => match (rpc.await, said) {
-                    (Err(_), Some(said)) => said,
-                    (by_rpc, _) => by_rpc,
-                },
-            },
-        }
+        of_both(self.ipc.submit(block), rpc).await
     }
 
     fn rests(&self) -> bool {
@@ -145,10 +128,107 @@ impl Mining {
     }
 }
 
-/// What a block is that one way knows: it may know it from the other, which then says that it took it.
-fn known(other: Option<Result<Submitted, NodeError>>) -> Submitted {
-    match other {
-        Some(Ok(Submitted::Accepted)) => Submitted::Accepted,
-        _ => Submitted::Known,
+/// What a node says to a block that it is given in two ways at once; `ipc` says nothing where it cannot take it.
+///
+/// Who knows a block, or is not clear about it, may have that from the other way, which then says that it took it: it is
+/// heard too, if it answers soon. In all else the RPC counts where it answers, for it tells more.
+async fn of_both(
+    ipc: impl Future<Output = Option<Result<Submitted, NodeError>>>,
+    rpc: impl Future<Output = Result<Submitted, NodeError>>,
+) -> Result<Submitted, NodeError> {
+    tokio::pin!(ipc, rpc);
+    tokio::select! {
+        said = &mut rpc => match said {
+            Ok(said @ (Submitted::Known | Submitted::Unclear(_))) => {
+                Ok(plainer(said, timeout(SOON, ipc).await.ok().flatten()))
+            }
+            Err(error) => ipc.await.unwrap_or(Err(error)),
+            said => said,
+        },
+        said = &mut ipc => match said {
+            Some(Ok(Submitted::Accepted)) => Ok(Submitted::Accepted),
+            Some(Ok(said @ Submitted::Known)) => Ok(plainer(said, timeout(SOON, rpc).await.ok())),
+            said => match (rpc.await, said) {
+                (Err(_), Some(said)) => said,
+                (by_rpc, _) => by_rpc,
+            },
+        },
+    }
+}
+
+/// `said`, or what the `other` says, if that has the block and this does not say so, or if that took it.
+fn plainer(said: Submitted, other: Option<Result<Submitted, NodeError>>) -> Submitted {
+    match (said, other) {
+        (_, Some(Ok(Submitted::Accepted))) => Submitted::Accepted,
+        (Submitted::Unclear(_), Some(Ok(Submitted::Known))) => Submitted::Known,
+        (said, _) => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: u64 = 3_600_000;
+
+    fn said(word: &str) -> Result<Submitted, NodeError> {
+        match word {
+            "accepted" => Ok(Submitted::Accepted),
+            "known" => Ok(Submitted::Known),
+            "unclear" => Ok(Submitted::Unclear(word.to_owned())),
+            "refused" => Ok(Submitted::Refused(word.to_owned())),
+            _ => Err(NodeError::Cut(word.to_owned())),
+        }
+    }
+
+    /// What each way says, after so many milliseconds; and what is said of it, and when.
+    async fn check(ipc: (u64, &str), rpc: (u64, &str), expect: (u64, &str)) {
+        let begun = Instant::now();
+        let after = |ms: u64| sleep(Duration::from_millis(ms));
+        let by_ipc = async {
+            after(ipc.0).await;
+            (ipc.1 != "nothing").then(|| said(ipc.1))
+        };
+        let by_rpc = async {
+            after(rpc.0).await;
+            said(rpc.1)
+        };
+        let word = match of_both(by_ipc, by_rpc).await {
+            Ok(Submitted::Accepted) => "accepted",
+            Ok(Submitted::Known) => "known",
+            Ok(Submitted::Unclear(_)) => "unclear",
+            Ok(Submitted::Refused(_)) => "refused",
+            Err(_) => "fails",
+        };
+        assert_eq!((begun.elapsed().as_millis() as u64, word), expect, "{ipc:?} {rpc:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_was_taken_whichever_way_says_so() {
+        check((9, "accepted"), (5, "accepted"), (5, "accepted")).await;
+        check((5, "accepted"), (NEVER, "fails"), (5, "accepted")).await;
+        // Known, or not clear, by the other way's doing.
+        check((90, "accepted"), (5, "known"), (90, "accepted")).await;
+        check((90, "accepted"), (5, "unclear"), (90, "accepted")).await;
+        check((5, "known"), (90, "accepted"), (90, "accepted")).await;
+        check((5, "unclear"), (90, "accepted"), (90, "accepted")).await;
+        check((90, "known"), (5, "unclear"), (90, "known")).await;
+        // It was known.
+        check((90, "known"), (5, "known"), (90, "known")).await;
+        check((90, "nothing"), (5, "known"), (90, "known")).await;
+        check((5, "known"), (90, "unclear"), (90, "known")).await;
+        // The other is not waited for long.
+        check((NEVER, "accepted"), (5, "known"), (505, "known")).await;
+        check((NEVER, "accepted"), (5, "unclear"), (505, "unclear")).await;
+        check((5, "known"), (NEVER, "accepted"), (505, "known")).await;
+        // One way fails, or has nothing to say.
+        check((5, "fails"), (90, "accepted"), (90, "accepted")).await;
+        check((90, "accepted"), (5, "fails"), (90, "accepted")).await;
+        check((5, "nothing"), (90, "refused"), (90, "refused")).await;
+        check((90, "nothing"), (5, "fails"), (90, "fails")).await;
+        check((5, "refused"), (90, "fails"), (90, "refused")).await;
+        // The RPC tells more.
+        check((5, "unclear"), (90, "refused"), (90, "refused")).await;
+        check((90, "accepted"), (5, "refused"), (5, "refused")).await;
     }
 }
