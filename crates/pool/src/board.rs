@@ -111,8 +111,8 @@ impl Board {
     }
 
     /// Posts every template that comes, and the present one again each `repeat` (C-38), until `templates` closes. The
-    /// same one sent again says only that it is good still. With no template, or none for `no_work` (a node that works is
-    /// asked for one each 20 s, however quiet its chain is), there is no posting either (C-39).
+    /// same one sent again says only that it is good still. With no template, or none for `no_work` (a node that works
+    /// gives one each `template::SourceConfig::refresh`, however quiet its chain is), there is no posting either (C-39).
     pub async fn run(
         self: Arc<Self>,
         mut templates: watch::Receiver<Option<Arc<Template>>>,

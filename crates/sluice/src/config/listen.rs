@@ -80,6 +80,7 @@ fn tls(file: &file::Stratum) -> Result<Option<Tls>, String> {
     }
 }
 
+/// How shares are acknowledged in V2.
 pub fn acks(file: &file::Stratum) -> Result<Acks, String> {
     let &file::Stratum { ack_shares: shares, ack_seconds: seconds, .. } = file;
     if !(1..=10_000).contains(&shares) {

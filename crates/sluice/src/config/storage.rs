@@ -19,6 +19,7 @@ pub fn kept(worker_days: u32, slot_days: u32) -> Result<Settings, String> {
     Ok(Settings { worker_age: days(worker_days), slot_age: days(slot_days), ..Settings::default() })
 }
 
+/// What an acknowledged share has survived.
 pub fn ack(name: &str) -> Result<Ack, String> {
     match name {
         "process" => Ok(Ack::Process),
@@ -29,6 +30,7 @@ pub fn ack(name: &str) -> Result<Ack, String> {
     }
 }
 
+/// The database, which must outlive the process.
 pub fn url(url: String) -> Result<String, String> {
     let is_file =
         url.strip_prefix("sqlite://").is_some_and(|file| !file.is_empty() && !file.contains(":memory:"));
@@ -38,6 +40,7 @@ pub fn url(url: String) -> Result<String, String> {
     Err("ledger.url must be sqlite:// with a file, or postgres://".into())
 }
 
+/// Where a file or directory is that the operator has not placed.
 pub fn beside(spool: &Path, name: &str) -> PathBuf {
     spool.with_file_name(name)
 }

@@ -120,6 +120,7 @@ fn address(text: &str, network: Network) -> Result<Address, String> {
     })
 }
 
+/// Text in every coinbase.
 pub fn tag(tag: String) -> Result<String, String> {
     /// 100 bytes of scriptSig, less the height, the salt, the extranonce and the opcodes that push them.
     const MOST: usize = 64;
